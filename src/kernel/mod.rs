@@ -1,0 +1,25 @@
+//! WGSL text to checked shader: templates, device capabilities, launches as data, reflection.
+//!
+//! Knows naga, not wgpu. A [`Kernel`] is a template and a name; an operator
+//! turns it into a [`Launch`], which [`render`](Launch::render) turns into WGSL and
+//! [`ShaderInfo::reflect`] into the facts that a pipeline needs (bindings, workgroup
+//! size, layout of the parameters). Nothing of these is typed twice.
+
+mod caps;
+mod launch;
+mod params;
+mod parts;
+mod reflect;
+mod template;
+
+pub use caps::{Backend, Caps, DeviceKind, Form};
+pub use launch::{Kernel, Launch, Launches, Operand, Variant};
+pub use params::{Params, ParamsField, ParamsFormat};
+pub use parts::{Layout, RowPart, row_parts, row_pitch};
+pub use reflect::{Access, ShaderInfo};
+pub use template::{LIBRARY, undeclared_variables};
+
+/// Number of workgroups that cover `items` at `per_group` each.
+pub fn groups(items: usize, per_group: u32) -> u32 {
+    u32::try_from(items.div_ceil(per_group as usize)).expect("grids are checked against the device's limit")
+}

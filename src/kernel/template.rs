@@ -1,0 +1,69 @@
+//! Shader templates: comment-line directives, `${variables}`, shared pieces.
+
+use super::{Caps, Launch, Variant};
+use crate::{Error, Result};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, UndefinedBehavior, Value};
+use std::collections::HashSet;
+
+/// The shared pieces, by the path that `//# include` names.
+pub const LIBRARY: &[(&str, &str)] = &[
+    ("lib/activation.wgsl", include_str!("../../shaders/lib/activation.wgsl")),
+    ("lib/kv.wgsl", include_str!("../../shaders/lib/kv.wgsl")),
+    ("lib/reduce.wgsl", include_str!("../../shaders/lib/reduce.wgsl")),
+    ("lib/weight.wgsl", include_str!("../../shaders/lib/weight.wgsl")),
+];
+
+fn environment() -> Environment<'static> {
+    let syntax = SyntaxConfig::builder()
+        .block_delimiters("//%", "%//")
+        .variable_delimiters("${", "}")
+        .comment_delimiters("//#*", "*#//")
+        .line_statement_prefix("//#")
+        .build()
+        .expect("the delimiters differ");
+    let mut environment = Environment::new();
+    environment.set_syntax(syntax);
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_keep_trailing_newline(true);
+    for (name, source) in LIBRARY {
+        environment.add_template(name, source).expect("shared shader pieces are well-formed templates");
+    }
+    environment
+}
+
+impl Launch {
+    /// Renders the template to WGSL for this device.
+    ///
+    /// # Errors
+    /// When a variable of the template is not set, or the template is malformed.
+    pub fn render(&self, caps: &Caps) -> Result<String> {
+        let fail = |error: minijinja::Error| Error::shader(self.kernel, format!("{error:#}"));
+        let params = if caps.immediates { "var<immediate>" } else { "@group(1) @binding(0) var<uniform>" };
+        let mut variables: Vec<(&str, Value)> = vec![("params", Value::from(params))];
+        for (key, value) in &self.variants {
+            let value = match value {
+                Variant::Bool(value) => Value::from(*value),
+                Variant::Int(value) => Value::from(*value),
+                Variant::Name(value) => Value::from(*value),
+            };
+            variables.push((key, value));
+        }
+        let environment = environment();
+        let template = environment.template_from_named_str(self.kernel, self.source).map_err(fail)?;
+        template.render(variables.into_iter().collect::<Value>()).map_err(fail)
+    }
+}
+
+/// Variables that a template and the shared pieces it includes ask for.
+pub fn undeclared_variables(source: &str) -> Result<HashSet<String>> {
+    let fail = |error: minijinja::Error| Error::shader("template", format!("{error:#}"));
+    let environment = environment();
+    let mut names = environment.template_from_str(source).map_err(fail)?.undeclared_variables(false);
+    for (name, piece) in LIBRARY {
+        if source.contains(&format!("include \"{name}\"")) {
+            names.extend(undeclared_variables(piece)?);
+        }
+    }
+    Ok(names)
+}

@@ -1,0 +1,96 @@
+//! The table of cases that every operator is compared on: tests run it over all forms of
+//! kernels, `wginfer doctor` over those of the user's device.
+
+use super::Op;
+use crate::tensor::{DType, Shape, Tensor, Tolerance};
+
+/// One operator with inputs.
+#[derive(Debug)]
+pub struct Case {
+    /// What is special about it.
+    pub name: String,
+    /// The operator.
+    pub op: Box<dyn Op>,
+    /// Its inputs.
+    pub inputs: Vec<Tensor>,
+    /// Tolerance in place of the output dtype's own; the line that sets it says why.
+    pub tolerance: Option<Tolerance>,
+    /// Lowers the device's binding limit, so that weights are split into row parts.
+    pub max_binding_bytes: Option<u64>,
+}
+
+impl Case {
+    /// Makes a case with the dtype's tolerance.
+    pub fn new(name: impl Into<String>, op: impl Op, inputs: Vec<Tensor>) -> Self {
+        Self { name: name.into(), op: Box::new(op), inputs, tolerance: None, max_binding_bytes: None }
+    }
+
+    /// Sets another tolerance.
+    #[must_use]
+    pub fn tolerance(mut self, abs: f64, rel: f64) -> Self {
+        self.tolerance = Some(Tolerance::new(abs, rel));
+        self
+    }
+
+    /// Lowers the binding limit.
+    #[must_use]
+    pub fn max_binding_bytes(mut self, bytes: u64) -> Self {
+        self.max_binding_bytes = Some(bytes);
+        self
+    }
+}
+
+/// The cases of all operators.
+pub fn all() -> Vec<Case> {
+    let families: &[fn() -> Vec<Case>] = &[];
+    families.iter().flat_map(|cases| cases()).collect()
+}
+
+/// Reproducible random numbers for cases (SplitMix64).
+#[derive(Debug, Clone)]
+pub struct Random(u64);
+
+impl Random {
+    /// Starts a sequence.
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in -1..1.
+    pub fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+    }
+
+    /// Uniform in 0..limit.
+    pub fn below(&mut self, limit: u32) -> u32 {
+        u32::try_from(self.bits() % u64::from(limit)).expect("below a u32")
+    }
+
+    /// A tensor with values uniform in -scale..scale, rounded to the dtype.
+    pub fn tensor(&mut self, dtype: DType, shape: impl Into<Shape>, scale: f64) -> Tensor {
+        let shape = shape.into();
+        let values: Vec<f64> = (0..shape.elements()).map(|_| self.unit() * scale).collect();
+        Tensor::from_f64(dtype, shape, &values)
+    }
+
+    /// An f32 tensor with values uniform in -1..1.
+    pub fn f32(&mut self, shape: impl Into<Shape>) -> Tensor {
+        self.tensor(DType::F32, shape, 1.0)
+    }
+
+    /// A u32 tensor with values below `limit`.
+    pub fn u32(&mut self, shape: impl Into<Shape>, limit: u32) -> Tensor {
+        let shape = shape.into();
+        let values: Vec<u32> = (0..shape.elements()).map(|_| self.below(limit)).collect();
+        Tensor::from_u32(shape, &values)
+    }
+}

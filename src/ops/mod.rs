@@ -1,0 +1,85 @@
+//! The operators: one file for each, with its shape rules, its launch and its reference.
+//!
+//! Pure: no device, no I/O. [`Op::launch`] is a function of [`Caps`] and specs alone, and
+//! [`Op::reference`] is the oracle that tests and `wginfer doctor` compare every kernel with.
+
+pub mod cases;
+
+use crate::kernel::{Caps, Launches, Layout};
+use crate::tensor::{Spec, Tensor};
+use crate::{Error, Result};
+
+/// An operator with its attributes.
+pub trait Op: std::fmt::Debug + Send + Sync + std::any::Any {
+    /// Name in the field's terms, also that of the shader, the bench line and the profile label.
+    fn name(&self) -> &'static str;
+
+    /// Specs of the outputs.
+    ///
+    /// # Errors
+    /// [`Error::Op`] with what was expected and what was got.
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>>;
+
+    /// The dispatches that compute the outputs on a device. Called only with specs that
+    /// [`infer`](Self::infer) accepted, none of them empty.
+    ///
+    /// # Errors
+    /// When this device cannot run it, with the limit that is exceeded.
+    fn launch(&self, caps: &Caps, inputs: &[Spec], outputs: &[Spec]) -> Result<Launches>;
+
+    /// How this operator wants an input to lie in memory.
+    fn layout(&self, _input: usize) -> Layout {
+        Layout::Plain
+    }
+
+    /// Pairs of (output, input) that share their buffer: the output is the input's next version.
+    fn aliases(&self) -> &'static [(usize, usize)] {
+        &[]
+    }
+
+    /// The same computation in plain Rust with f64 sums, on host tensors in plain layout.
+    ///
+    /// # Errors
+    /// When the values (not the specs) are not allowed, for example an index out of range.
+    fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>>;
+}
+
+/// Checks on an operator's inputs whose errors say what was expected and got.
+pub(crate) trait Inputs {
+    /// The inputs as an array of exactly `N`.
+    fn exactly<const N: usize>(&self, op: &dyn Op) -> Result<&[Spec; N]>;
+}
+
+impl Inputs for [Spec] {
+    fn exactly<const N: usize>(&self, op: &dyn Op) -> Result<&[Spec; N]> {
+        self.try_into().map_err(|_| {
+            let plural = if N == 1 { "" } else { "s" };
+            Error::op(op.name(), format!("takes {N} input{plural}, got {}", self.len()))
+        })
+    }
+}
+
+/// Checks on one input.
+pub(crate) trait Expect {
+    /// Fails unless the dtype is one of `dtypes`.
+    fn expect_dtype(&self, op: &dyn Op, what: &str, dtypes: &[crate::tensor::DType]) -> Result<()>;
+    /// Fails unless the shape is `dims`.
+    fn expect_dims(&self, op: &dyn Op, what: &str, dims: &[usize]) -> Result<()>;
+}
+
+impl Expect for Spec {
+    fn expect_dtype(&self, op: &dyn Op, what: &str, dtypes: &[crate::tensor::DType]) -> Result<()> {
+        if dtypes.contains(&self.dtype) {
+            return Ok(());
+        }
+        let names: Vec<&str> = dtypes.iter().map(|dtype| dtype.name()).collect();
+        Err(Error::op(op.name(), format!("{what} must be {}, got {self}", names.join(" or "))))
+    }
+
+    fn expect_dims(&self, op: &dyn Op, what: &str, dims: &[usize]) -> Result<()> {
+        if self.shape.dims() == dims {
+            return Ok(());
+        }
+        Err(Error::op(op.name(), format!("{what} must have shape {dims:?}, got {self}")))
+    }
+}
