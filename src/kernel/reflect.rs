@@ -36,13 +36,19 @@ impl ShaderInfo {
     /// # Errors
     /// [`Error::Shader`] with the place in the shader, or the limit that is exceeded.
     pub fn reflect(kernel: &str, wgsl: &str, caps: &Caps, fields: &[ParamsField]) -> Result<(Self, Module)> {
-        let module =
-            naga::front::wgsl::parse_str(wgsl).map_err(|error| Error::shader(kernel, error.emit_to_string(wgsl)))?;
+        let module = naga::front::wgsl::parse_str(wgsl)
+            .map_err(|error| Error::shader(kernel, error.emit_to_string(wgsl)))?;
         let info = Self::of_module(kernel, wgsl, &module, caps, fields)?;
         Ok((info, module))
     }
 
-    fn of_module(kernel: &str, wgsl: &str, module: &Module, caps: &Caps, fields: &[ParamsField]) -> Result<Self> {
+    fn of_module(
+        kernel: &str,
+        wgsl: &str,
+        module: &Module,
+        caps: &Caps,
+        fields: &[ParamsField],
+    ) -> Result<Self> {
         let fail = |message: String| Error::shader(kernel, message);
         Validator::new(ValidationFlags::all(), capabilities(caps))
             .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
@@ -65,7 +71,8 @@ impl ShaderInfo {
             let ty = &module.types[variable.ty];
             match variable.space {
                 AddressSpace::Storage { access } => {
-                    let binding = variable.binding.ok_or_else(|| fail("a storage variable has no binding".into()))?;
+                    let binding =
+                        variable.binding.ok_or_else(|| fail("a storage variable has no binding".into()))?;
                     if binding.group != 0 {
                         return Err(fail(format!("storage binding {} is not in group 0", binding.binding)));
                     }

@@ -25,7 +25,6 @@ fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_syntax(syntax);
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_keep_trailing_newline(true);
     for (name, source) in LIBRARY {
         environment.add_template(name, source).expect("shared shader pieces are well-formed templates");
     }

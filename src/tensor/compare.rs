@@ -32,7 +32,9 @@ impl Tolerance {
 
     /// Whether `got` is close enough to `want`. NaN equals NaN, infinities of one sign are equal.
     pub fn allows(&self, got: f64, want: f64) -> bool {
-        got == want || (got.is_nan() && want.is_nan()) || (got - want).abs() <= self.abs + self.rel * want.abs()
+        got == want
+            || (got.is_nan() && want.is_nan())
+            || (got - want).abs() <= self.abs + self.rel * want.abs()
     }
 
     /// Compares two tensors; `None` when all is within the tolerance.
