@@ -1,5 +1,6 @@
 //! wginfer
 pub mod error;
+pub mod graph;
 pub mod kernel;
 pub mod ops;
 pub mod tensor;
