@@ -4,4 +4,5 @@ pub mod graph;
 pub mod kernel;
 pub mod ops;
 pub mod tensor;
+pub mod weights;
 pub use error::{Error, Result};
