@@ -11,7 +11,7 @@ use half::{bf16, f16};
 use std::ops::Range;
 
 /// Values converted at once.
-const CHUNK: usize = 1024;
+const CHUNK: usize = 256;
 /// Side of the square blocks in which a matrix is transposed.
 const TILE: usize = 64;
 
@@ -193,7 +193,7 @@ fn convert_chunk(source: &[u8], from: DType, target: &mut [u8], to: DType) {
             load(source, halves, f16::from_le_bytes);
             halves.convert_to_f32_slice(values);
         }
-        (_, DType::F32) => load(source, values, |bytes| f64::from_le_bytes(bytes) as f32),
+        (_, DType::F32) => load(source, values, |bytes| to_nearest(f64::from_le_bytes(bytes))),
         _ => load(source, values, |bytes| to_odd(f64::from_le_bytes(bytes))),
     }
     match to {
@@ -225,11 +225,16 @@ fn store<T: Copy, const SIZE: usize>(source: &[T], target: &mut [u8], to_bytes: 
     }
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "rounding is what is wanted")]
+fn to_nearest(value: f64) -> f32 {
+    value as f32
+}
+
 /// Rounds to the neighbouring f32 with an odd last bit unless exact, so that rounding the result
 /// again to a shorter type is as good as rounding once (Boldo and Melquiond 2008, "Emulation of
 /// FMA and correctly rounded sums: proved algorithms using rounding to odd").
 fn to_odd(value: f64) -> f32 {
-    let nearest = value as f32;
+    let nearest = to_nearest(value);
     if f64::from(nearest) == value || value.is_nan() {
         return nearest;
     }

@@ -79,7 +79,7 @@ pub(super) fn read_header_of(path: &Path, file: &mut File) -> Result<Header> {
             format!("has {file_bytes} bytes, expected at least {LENGTH_BYTES} for a safetensors header");
         return Err(Error::file(path, message));
     }
-    let mut length = [0; LENGTH_BYTES as usize];
+    let mut length = [0; 8];
     file.read_exact(&mut length).map_err(io)?;
     let header_bytes = check_header_length(path, length, file_bytes)?;
     let mut text = vec![0; header_bytes];

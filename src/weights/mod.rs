@@ -2,7 +2,10 @@
 //!
 //! This folder knows no GPU. It hands out bytes as they lie in the file (little-endian, not
 //! necessarily aligned) and converts rows to the dtype and pitch in which they are uploaded.
-//! Everything that a file says is checked before a byte of its data is handed out.
+//! Everything that a file says is checked before a byte of its data is handed out; a dtype that
+//! is not read is an error only for who asks for the tensor (masks are often stored as BOOL).
+
+#![warn(clippy::cast_possible_truncation)]
 
 mod convert;
 #[cfg(feature = "hub")]
