@@ -15,4 +15,5 @@ pub mod tensor;
 pub mod text;
 pub mod weights;
 pub use cancel::CancelToken;
+pub mod weights;
 pub use error::{Error, Result};
