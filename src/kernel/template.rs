@@ -10,8 +10,11 @@ use std::collections::HashSet;
 pub const LIBRARY: &[(&str, &str)] = &[
     ("lib/activation.wgsl", include_str!("../../shaders/lib/activation.wgsl")),
     ("lib/kv.wgsl", include_str!("../../shaders/lib/kv.wgsl")),
+    ("lib/linear_epilogue.wgsl", include_str!("../../shaders/lib/linear_epilogue.wgsl")),
+    ("lib/linear_operands.wgsl", include_str!("../../shaders/lib/linear_operands.wgsl")),
     ("lib/reduce.wgsl", include_str!("../../shaders/lib/reduce.wgsl")),
     ("lib/weight.wgsl", include_str!("../../shaders/lib/weight.wgsl")),
+    ("lib/weight_block.wgsl", include_str!("../../shaders/lib/weight_block.wgsl")),
 ];
 
 fn environment() -> Environment<'static> {

@@ -4,8 +4,10 @@
 //! [`Op::reference`] is the oracle that tests and `wginfer doctor` compare every kernel with.
 
 pub mod cases;
+mod linear;
 mod unary;
 
+pub use linear::Linear;
 pub use unary::UnaryFn;
 
 use crate::kernel::{Caps, Launches, Layout};
