@@ -67,5 +67,8 @@ pub fn undeclared_variables(source: &str) -> Result<HashSet<String>> {
             names.extend(undeclared_variables(piece)?);
         }
     }
+    for (function, _) in environment.globals() {
+        names.remove(function);
+    }
     Ok(names)
 }
