@@ -10,8 +10,11 @@ use std::collections::{BTreeMap, HashSet};
 pub const LIBRARY: &[(&str, &str)] = &[
     ("lib/activation.wgsl", include_str!("../../shaders/lib/activation.wgsl")),
     ("lib/kv.wgsl", include_str!("../../shaders/lib/kv.wgsl")),
+    ("lib/linear_epilogue.wgsl", include_str!("../../shaders/lib/linear_epilogue.wgsl")),
+    ("lib/linear_operands.wgsl", include_str!("../../shaders/lib/linear_operands.wgsl")),
     ("lib/reduce.wgsl", include_str!("../../shaders/lib/reduce.wgsl")),
     ("lib/weight.wgsl", include_str!("../../shaders/lib/weight.wgsl")),
+    ("lib/weight_block.wgsl", include_str!("../../shaders/lib/weight_block.wgsl")),
 ];
 
 fn environment() -> Environment<'static> {
@@ -63,6 +66,9 @@ pub fn undeclared_variables(source: &str) -> Result<HashSet<String>> {
         if source.contains(&format!("include \"{name}\"")) {
             names.extend(undeclared_variables(piece)?);
         }
+    }
+    for (function, _) in environment.globals() {
+        names.remove(function);
     }
     Ok(names)
 }

@@ -4,6 +4,11 @@
 //! [`Op::reference`] is the oracle that tests and `wginfer doctor` compare every kernel with.
 
 pub mod cases;
+mod linear;
+mod unary;
+
+pub use linear::Linear;
+pub use unary::UnaryFn;
 
 use crate::kernel::{Caps, Launches, Layout};
 use crate::tensor::{Spec, Tensor};
