@@ -500,6 +500,7 @@ def export(model, tokenizer, folder):
     tensors = {name: value.detach().to(torch.float16).contiguous() for name, value in tensors.items()}
     assert all(bool(value.isfinite().all()) for value in tensors.values())
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
     tokenizer.save(str(folder / "tokenizer.json"))
 
     def write(name, content):
