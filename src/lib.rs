@@ -6,4 +6,6 @@ pub mod kernel;
 pub mod ops;
 pub mod session;
 pub mod tensor;
+#[cfg(feature = "text")]
+pub mod text;
 pub use error::{Error, Result};

@@ -9,8 +9,11 @@ use std::collections::HashSet;
 /// The shared pieces, by the path that `//# include` names.
 pub const LIBRARY: &[(&str, &str)] = &[
     ("lib/activation.wgsl", include_str!("../../shaders/lib/activation.wgsl")),
+    ("lib/bins.wgsl", include_str!("../../shaders/lib/bins.wgsl")),
     ("lib/kv.wgsl", include_str!("../../shaders/lib/kv.wgsl")),
+    ("lib/philox.wgsl", include_str!("../../shaders/lib/philox.wgsl")),
     ("lib/reduce.wgsl", include_str!("../../shaders/lib/reduce.wgsl")),
+    ("lib/u64.wgsl", include_str!("../../shaders/lib/u64.wgsl")),
     ("lib/weight.wgsl", include_str!("../../shaders/lib/weight.wgsl")),
 ];
 

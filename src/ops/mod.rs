@@ -4,6 +4,11 @@
 //! [`Op::reference`] is the oracle that tests and `wginfer doctor` compare every kernel with.
 
 pub mod cases;
+mod count_tokens;
+pub mod sample;
+
+pub use count_tokens::CountTokens;
+pub use sample::Sample;
 
 use crate::kernel::{Caps, Launches, Layout};
 use crate::tensor::{Spec, Tensor};
