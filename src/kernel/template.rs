@@ -4,7 +4,7 @@ use super::{Caps, Launch, Variant};
 use crate::{Error, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 /// The shared pieces, by the path that `//# include` names.
 pub const LIBRARY: &[(&str, &str)] = &[
@@ -42,18 +42,18 @@ impl Launch {
     pub fn render(&self, caps: &Caps) -> Result<String> {
         let fail = |error: minijinja::Error| Error::shader(self.kernel, format!("{error:#}"));
         let params = if caps.immediates { "var<immediate>" } else { "@group(1) @binding(0) var<uniform>" };
-        let mut variables: Vec<(&str, Value)> = vec![("params", Value::from(params))];
+        let mut variables = BTreeMap::from([("params", Value::from(params))]);
         for (key, value) in &self.variants {
             let value = match value {
                 Variant::Bool(value) => Value::from(*value),
                 Variant::Int(value) => Value::from(*value),
                 Variant::Name(value) => Value::from(*value),
             };
-            variables.push((key, value));
+            variables.insert(key, value);
         }
         let environment = environment();
         let template = environment.template_from_named_str(self.kernel, self.source).map_err(fail)?;
-        template.render(variables.into_iter().collect::<Value>()).map_err(fail)
+        template.render(Value::from(variables)).map_err(fail)
     }
 }
 
