@@ -9,7 +9,13 @@ use crate::{Error, Result};
 
 static COUNT_TOKENS: Kernel = Kernel::new("count_tokens", include_str!("../../shaders/count_tokens.wgsl"));
 
-params!(struct Params { rows: u32, vocab: u32, slots: u32 });
+params!(
+    struct Params {
+        rows: u32,
+        vocab: u32,
+        slots: u32,
+    }
+);
 
 /// Sets bit 31 of the counts of prompt tokens.
 ///

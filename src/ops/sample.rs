@@ -17,7 +17,12 @@ use crate::{Error, Result};
 
 static SAMPLE: Kernel = Kernel::new("sample", include_str!("../../shaders/sample.wgsl"));
 
-params!(struct Params { vocab: u32, slots: u32 });
+params!(
+    struct Params {
+        vocab: u32,
+        slots: u32,
+    }
+);
 
 /// The slot of a row that is not sampled.
 pub const NO_SLOT: u32 = u32::MAX;
@@ -72,7 +77,8 @@ impl Op for Sample {
     fn launch(&self, caps: &Caps, inputs: &[Spec], _: &[Spec]) -> Result<Launches> {
         let (rows, vocab) = inputs[0].shape.rows_and_cols();
         let rows = u32::try_from(rows).ok().filter(|&rows| rows <= caps.max_workgroups).ok_or_else(|| {
-            let message = format!("{rows} rows are more than the device's {} workgroups", caps.max_workgroups);
+            let message =
+                format!("{rows} rows are more than the device's {} workgroups", caps.max_workgroups);
             Error::op(self.name(), message)
         })?;
         let launch = SAMPLE
@@ -156,14 +162,17 @@ pub(super) fn cases() -> Vec<Case> {
         ..plain
     };
     cases.push(random_case("sample with penalties".into(), penalties, 300));
-    cases.push(random_case("sample greedy with penalties".into(), SampleRow { temperature: 0.0, ..penalties }, 300));
+    cases.push(random_case(
+        "sample greedy with penalties".into(),
+        SampleRow { temperature: 0.0, ..penalties },
+        300,
+    ));
     cases.push(excluded_case());
     cases
 }
 
 fn row_words(rows: usize, row: SampleRow) -> Tensor {
-    let words: Vec<u32> =
-        (0..rows as u32).flat_map(|step| SampleRow { step, ..row }.to_words()).collect();
+    let words: Vec<u32> = (0..rows as u32).flat_map(|step| SampleRow { step, ..row }.to_words()).collect();
     Tensor::from_u32([rows, ROW_WORDS], &words)
 }
 
@@ -189,10 +198,8 @@ fn flat_case(name: String, row: SampleRow) -> Case {
 /// Rows with infinities, NaN, and nothing but minus infinity.
 fn excluded_case() -> Case {
     const INF: f32 = f32::INFINITY;
-    let logits = Tensor::from_f32(
-        [4, 3],
-        &[-INF, 1.0, -INF, f32::NAN, -INF, -2.0, -INF, INF, 0.5, -INF, -INF, -INF],
-    );
+    let logits =
+        Tensor::from_f32([4, 3], &[-INF, 1.0, -INF, f32::NAN, -INF, -2.0, -INF, INF, 0.5, -INF, -INF, -INF]);
     let row = SampleRow { top_k: 2, top_p: 0.9, ..SampleRow::plain(3, 0) };
     let counts = Tensor::zeros(Spec::u32([4, 3]));
     let slots = Tensor::from_u32([4], &[3, 2, 1, 0]);

@@ -117,14 +117,32 @@ mod tests {
         base.validate().unwrap();
         SamplingSettings::greedy().validate().unwrap();
         let cases = [
-            (SamplingSettings { temperature: f32::NAN, ..base }, "`temperature` must be a finite number of at least 0, got NaN"),
-            (SamplingSettings { temperature: -0.5, ..base }, "`temperature` must be a finite number of at least 0, got -0.5"),
-            (SamplingSettings { temperature: f32::INFINITY, ..base }, "`temperature` must be a finite number of at least 0, got inf"),
+            (
+                SamplingSettings { temperature: f32::NAN, ..base },
+                "`temperature` must be a finite number of at least 0, got NaN",
+            ),
+            (
+                SamplingSettings { temperature: -0.5, ..base },
+                "`temperature` must be a finite number of at least 0, got -0.5",
+            ),
+            (
+                SamplingSettings { temperature: f32::INFINITY, ..base },
+                "`temperature` must be a finite number of at least 0, got inf",
+            ),
             (SamplingSettings { top_p: 1.5, ..base }, "`top_p` must be from 0 to 1, got 1.5"),
             (SamplingSettings { min_p: f32::NAN, ..base }, "`min_p` must be from 0 to 1, got NaN"),
-            (SamplingSettings { repetition_penalty: 0.0, ..base }, "`repetition_penalty` must be a finite number above 0, got 0"),
-            (SamplingSettings { frequency_penalty: 3.0, ..base }, "`frequency_penalty` must be from -2 to 2, got 3"),
-            (SamplingSettings { presence_penalty: f32::NAN, ..base }, "`presence_penalty` must be from -2 to 2, got NaN"),
+            (
+                SamplingSettings { repetition_penalty: 0.0, ..base },
+                "`repetition_penalty` must be a finite number above 0, got 0",
+            ),
+            (
+                SamplingSettings { frequency_penalty: 3.0, ..base },
+                "`frequency_penalty` must be from -2 to 2, got 3",
+            ),
+            (
+                SamplingSettings { presence_penalty: f32::NAN, ..base },
+                "`presence_penalty` must be from -2 to 2, got NaN",
+            ),
         ];
         for (settings, message) in cases {
             assert_eq!(settings.validate().unwrap_err().to_string(), format!("sampling setting {message}"));
