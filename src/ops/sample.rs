@@ -11,7 +11,7 @@ pub use row::{LEAST_TEMPERATURE, ROW_WORDS, SampleRow, random_bits};
 
 use super::cases::{Case, Random};
 use super::{Expect, Inputs, Op};
-use crate::kernel::{Caps, Form, Kernel, Launches, params};
+use crate::kernel::{Caps, Form, Kernel, Launches, Operand, groups, params};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
 
@@ -33,6 +33,12 @@ pub const FLAG_INVALID: u32 = 1;
 /// Flag of a row whose logits are all excluded; its token is 0.
 pub const FLAG_EMPTY: u32 = 2;
 
+/// Most candidates that are listed; more are left in the whole vocabulary.
+const LIST: u32 = 1024;
+
+/// Most tokens that an invocation visits in a pass on software adapters.
+const SOFTWARE_TOKENS: u32 = 4096;
+
 /// Samples a token of each row and counts it.
 ///
 /// Inputs: logits f32 [rows, vocab], slots u32 [rows] ([`NO_SLOT`]: inactive; each slot at most
@@ -43,13 +49,16 @@ pub const FLAG_EMPTY: u32 = 2;
 pub struct Sample;
 
 impl Sample {
-    /// Invocations in a workgroup. Barriers are dear on software adapters, where one SIMD vector
-    /// is a workgroup; elsewhere a row is read by as many invocations as the device has, as the
-    /// time is that of waiting for memory.
-    fn width(caps: &Caps) -> u32 {
+    /// Invocations in a workgroup. Elsewhere than on software adapters a row is read by as many
+    /// as the device has, as the time is that of waiting for memory.
+    ///
+    /// llvmpipe ends every loop of an invocation after 65,535 iterations of all its loops
+    /// together. Thirteen passes of at most 4,096 tokens an invocation stay below that.
+    fn width(caps: &Caps, vocab: usize) -> u32 {
+        let most = 1 << caps.max_workgroup_invocations.clamp(1, 1024).ilog2();
         match caps.form() {
-            Form::Software => 8,
-            Form::Subgroup | Form::Plain => 1 << caps.max_workgroup_invocations.clamp(1, 1024).ilog2(),
+            Form::Software => groups(vocab, SOFTWARE_TOKENS).next_power_of_two().clamp(8, most),
+            Form::Subgroup | Form::Plain => most,
         }
     }
 }
@@ -81,14 +90,23 @@ impl Op for Sample {
                 format!("{rows} rows are more than the device's {} workgroups", caps.max_workgroups);
             Error::op(self.name(), message)
         })?;
+        let bindings =
+            (0..3).map(Operand::Input).chain([Operand::Output(0), Operand::Output(1), Operand::Scratch(0)]);
         let launch = SAMPLE
             .launch()
-            .variant("width", Self::width(caps))
+            .variant("list", LIST)
+            .variant("width", Self::width(caps, vocab))
             .params(Params { vocab: fit(self, vocab)?, slots: fit(self, inputs[3].shape.dims()[0])? })
-            .bind_all(3, 2)
+            .bind(bindings)
             .workgroups([rows, 1, 1])
             .work(10 * inputs[0].elements() as u64);
-        Ok(launch.into())
+        let keys = Spec::u32([inputs[0].shape.dims()[0], vocab + 2 * LIST as usize]);
+        if keys.bytes() > caps.max_binding_bytes {
+            let (needed, limit) = (keys.bytes(), caps.max_binding_bytes);
+            let message = format!("{rows} rows need {needed} bytes, a binding has at most {limit}");
+            return Err(Error::op(self.name(), message));
+        }
+        Ok(Launches { steps: vec![launch], scratch: vec![keys] })
     }
 
     fn aliases(&self) -> &'static [(usize, usize)] {
