@@ -9,6 +9,11 @@ mod unary;
 
 pub use linear::Linear;
 pub use unary::UnaryFn;
+mod count_tokens;
+pub mod sample;
+
+pub use count_tokens::CountTokens;
+pub use sample::Sample;
 
 use crate::kernel::{Caps, Launches, Layout};
 use crate::tensor::{Spec, Tensor};
