@@ -20,6 +20,16 @@ pub use reshape::Reshape;
 pub use slice::{Slice, SliceRange};
 pub use transpose::Transpose;
 pub use unary::{Softcap, Unary, UnaryFn};
+mod linear;
+mod unary;
+
+pub use linear::Linear;
+pub use unary::UnaryFn;
+mod count_tokens;
+pub mod sample;
+
+pub use count_tokens::CountTokens;
+pub use sample::Sample;
 
 use crate::kernel::{Caps, Launches, Layout};
 use crate::tensor::{Spec, Tensor};

@@ -1,0 +1,214 @@
+//! Finding, ranking and opening adapters; sharing the device of a host application.
+
+use super::Gpu;
+use crate::kernel::{Backend, Caps, DeviceKind};
+use crate::{Error, Result};
+
+/// How to open a device.
+#[derive(Debug, Clone, Default)]
+pub struct GpuOptions {
+    /// Index or part of the name of the adapter; without it the environment variable
+    /// `WGINFER_ADAPTER` decides, else the best rank.
+    pub adapter: Option<String>,
+    /// Whether shaders get naga's run-time checks (index clamps, loop bounds, zero-fill).
+    pub checked: bool,
+}
+
+/// What is known of an adapter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdapterSummary {
+    /// Name, for example "llvmpipe (LLVM 15.0.6, 256 bits)".
+    pub name: String,
+    /// Driver and its version.
+    pub driver: String,
+    /// Graphics API.
+    pub backend: String,
+    /// Kind, by which adapters are ranked.
+    pub kind: DeviceKind,
+}
+
+impl std::fmt::Display for AdapterSummary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({:?}, {}, {})", self.name, self.kind, self.backend, self.driver)
+    }
+}
+
+/// What to install where no adapter is found.
+const NO_ADAPTER: &str = if cfg!(target_os = "linux") {
+    "no GPU adapter found: install a Vulkan driver (your card's own, or the software one: \
+     `apt-get install mesa-vulkan-drivers` on Debian and Ubuntu, `dnf install mesa-vulkan-drivers` \
+     on Fedora, `pacman -S vulkan-swrast` on Arch)"
+} else if cfg!(target_os = "windows") {
+    "no GPU adapter found: install the graphics driver of your card, or enable the Microsoft Basic \
+     Render Driver, which needs Windows 10 or later with DirectX 12"
+} else if cfg!(target_os = "macos") {
+    "no GPU adapter found: wginfer needs macOS with Metal"
+} else {
+    "no GPU adapter found: install a driver for Vulkan, Metal or DirectX 12"
+};
+
+impl Gpu {
+    /// Opens the best adapter: discrete before integrated, virtual and software ones, unless
+    /// the environment variable `WGINFER_ADAPTER` names another by index or part of its name.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] with what to install, or what the driver says.
+    pub fn new() -> Result<Self> {
+        Self::open(&GpuOptions::default())
+    }
+
+    /// Opens an adapter.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] where there is none or none matches, or what the driver says.
+    pub fn open(options: &GpuOptions) -> Result<Self> {
+        let adapters = ranked_adapters();
+        let wanted = options.adapter.clone().or_else(|| std::env::var("WGINFER_ADAPTER").ok());
+        let adapter = choose(&adapters, wanted.filter(|name| !name.is_empty()).as_deref())?;
+        let (features, limits) = Self::wanted(adapter);
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("wginfer"),
+            required_features: features,
+            required_limits: limits,
+            ..Default::default()
+        };
+        let summary = summarise(&adapter.get_info());
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| {
+            Error::Device { what: format!("opening {}", summary.name), message: error.to_string() }
+        })?;
+        let caps = caps_of(adapter, &device);
+        log::info!("adapter: {summary}");
+        let gpu = Self::from_parts(device, queue, summary, caps, options.checked);
+        gpu.watch_for_loss();
+        Ok(gpu)
+    }
+
+    /// Uses the host application's own device and queue, which may have wgpu's default limits
+    /// and no features; [`wanted`](Self::wanted) says what is worth requesting.
+    /// The device's callbacks are left to the host.
+    pub fn from_wgpu(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        let caps = caps_of(adapter, &device);
+        Self::from_parts(device, queue, summarise(&adapter.get_info()), caps, false)
+    }
+
+    /// Features and limits that are worth requesting from an adapter.
+    pub fn wanted(adapter: &wgpu::Adapter) -> (wgpu::Features, wgpu::Limits) {
+        let useful = wgpu::Features::SUBGROUP
+            | wgpu::Features::SHADER_F16
+            | wgpu::Features::IMMEDIATES
+            | wgpu::Features::TIMESTAMP_QUERY;
+        let limits = wgpu::Limits { max_bind_groups: 4, ..adapter.limits() };
+        (adapter.features() & useful, limits)
+    }
+
+    /// All adapters, best first.
+    pub fn adapters() -> Vec<AdapterSummary> {
+        ranked_adapters().iter().map(|adapter| summarise(&adapter.get_info())).collect()
+    }
+
+    fn watch_for_loss(&self) {
+        let lost = self.shared.lost.clone();
+        self.shared.device.set_device_lost_callback(move |reason, message| {
+            let mut lost = lost.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            *lost = Some(format!("{reason:?} {message}").trim().to_owned());
+        });
+        self.shared.device.on_uncaptured_error(std::sync::Arc::new(|error: wgpu::Error| {
+            log::error!("GPU device: {error}")
+        }));
+    }
+}
+
+fn ranked_adapters() -> Vec<wgpu::Adapter> {
+    let descriptor = wgpu::InstanceDescriptor {
+        backends: wgpu::Backends::PRIMARY,
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    };
+    let instance = wgpu::Instance::new(descriptor.with_env());
+    let mut adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    adapters.sort_by_key(|adapter| kind_of(adapter.get_info().device_type));
+    adapters
+}
+
+/// The adapter that `wanted` names by index or part of its name; the first without it.
+fn choose<'a>(adapters: &'a [wgpu::Adapter], wanted: Option<&str>) -> Result<&'a wgpu::Adapter> {
+    let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
+    let index = choose_index(&names, wanted)?;
+    Ok(&adapters[index])
+}
+
+fn choose_index(names: &[String], wanted: Option<&str>) -> Result<usize> {
+    if names.is_empty() {
+        return Err(Error::NoAdapter(NO_ADAPTER.to_owned()));
+    }
+    let Some(wanted) = wanted else { return Ok(0) };
+    if let Ok(index) = wanted.parse::<usize>()
+        && index < names.len()
+    {
+        return Ok(index);
+    }
+    let matches = |name: &String| name.to_lowercase().contains(&wanted.to_lowercase());
+    names.iter().position(matches).ok_or_else(|| {
+        let listed: Vec<String> = names.iter().enumerate().map(|(i, name)| format!("{i}: {name}")).collect();
+        Error::NoAdapter(format!("no adapter matches `{wanted}`; there are {}", listed.join(", ")))
+    })
+}
+
+fn kind_of(device_type: wgpu::DeviceType) -> DeviceKind {
+    match device_type {
+        wgpu::DeviceType::DiscreteGpu => DeviceKind::Discrete,
+        wgpu::DeviceType::IntegratedGpu => DeviceKind::Integrated,
+        wgpu::DeviceType::Cpu => DeviceKind::Software,
+        _ => DeviceKind::Virtual,
+    }
+}
+
+fn summarise(info: &wgpu::AdapterInfo) -> AdapterSummary {
+    AdapterSummary {
+        name: info.name.clone(),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        backend: format!("{:?}", info.backend),
+        kind: kind_of(info.device_type),
+    }
+}
+
+fn caps_of(adapter: &wgpu::Adapter, device: &wgpu::Device) -> Caps {
+    let (info, features, limits) = (adapter.get_info(), device.features(), device.limits());
+    let backend = match info.backend {
+        wgpu::Backend::Vulkan => Backend::Vulkan,
+        wgpu::Backend::Metal => Backend::Metal,
+        wgpu::Backend::Dx12 => Backend::Dx12,
+        _ => Backend::Other,
+    };
+    Caps {
+        kind: kind_of(info.device_type),
+        backend,
+        subgroups: features.contains(wgpu::Features::SUBGROUP),
+        subgroup_min: info.subgroup_min_size,
+        subgroup_max: info.subgroup_max_size,
+        f16: features.contains(wgpu::Features::SHADER_F16),
+        immediates: features.contains(wgpu::Features::IMMEDIATES) && limits.max_immediate_size >= 128,
+        max_workgroup_invocations: limits.max_compute_invocations_per_workgroup,
+        max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        max_buffer_bytes: limits.max_buffer_size,
+        max_workgroups: limits.max_compute_workgroups_per_dimension,
+        max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+        forced: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adapters_are_chosen_by_index_or_name_part() {
+        let names = ["NVIDIA H200".to_owned(), "llvmpipe (LLVM 15)".to_owned()];
+        assert_eq!(choose_index(&names, None).unwrap(), 0);
+        assert_eq!(choose_index(&names, Some("1")).unwrap(), 1);
+        assert_eq!(choose_index(&names, Some("LLVM")).unwrap(), 1);
+        let error = choose_index(&names, Some("radeon")).unwrap_err().to_string();
+        assert!(error.contains("radeon") && error.contains("1: llvmpipe"), "{error}");
+        assert!(choose_index(&[], None).unwrap_err().to_string().contains("install"));
+    }
+}

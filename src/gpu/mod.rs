@@ -1,0 +1,152 @@
+//! The only folder that names wgpu: device, buffers, pipelines, recording, errors.
+//!
+//! Everything the device reports (validation, out of memory, lost) becomes an
+//! [`Error`] through error scopes and callbacks; nothing here panics on what a device does.
+
+mod adapter;
+mod buffer;
+mod pipeline;
+mod program;
+mod scope;
+
+pub use adapter::{AdapterSummary, GpuOptions};
+pub use buffer::Buffer;
+pub use program::{Dispatch, Program, Readback};
+
+use crate::kernel::Caps;
+use crate::{Error, Result};
+use pipeline::Pipelines;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Objects made so far; steady-state decoding makes none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Buffers.
+    pub buffers: u64,
+    /// Bind groups.
+    pub bind_groups: u64,
+    /// Pipelines.
+    pub pipelines: u64,
+    /// Submits.
+    pub submits: u64,
+}
+
+/// A device and its queue, with compiled pipelines. Cheap to clone; clones share all.
+#[derive(Debug, Clone)]
+pub struct Gpu {
+    shared: Arc<Shared>,
+    caps: Arc<Caps>,
+    checked: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    summary: AdapterSummary,
+    pipelines: Pipelines,
+    lost: Arc<Mutex<Option<String>>>,
+    allocated: Arc<AtomicU64>,
+    buffers: AtomicU64,
+    bind_groups: AtomicU64,
+    submits: AtomicU64,
+    /// Test hook: allocations until one fails; zero when off.
+    failing_allocation: AtomicU64,
+    destroyed: AtomicBool,
+    /// Bytes written since the last flush.
+    staged: AtomicU64,
+}
+
+impl Gpu {
+    fn from_parts(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        summary: AdapterSummary,
+        caps: Caps,
+        checked: bool,
+    ) -> Self {
+        let shared = Shared {
+            device,
+            queue,
+            summary,
+            pipelines: Pipelines::default(),
+            lost: Arc::default(),
+            allocated: Arc::default(),
+            buffers: AtomicU64::new(0),
+            bind_groups: AtomicU64::new(0),
+            submits: AtomicU64::new(0),
+            failing_allocation: AtomicU64::new(0),
+            destroyed: AtomicBool::new(false),
+            staged: AtomicU64::new(0),
+        };
+        Self { shared: Arc::new(shared), caps: Arc::new(caps), checked }
+    }
+
+    /// What this device can do.
+    pub fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    /// The same device seen with other capabilities: forms forced, limits lowered, features
+    /// left out. For tests and the doctor; claiming more than the device has gives errors.
+    #[must_use]
+    pub fn with_caps(&self, caps: Caps) -> Self {
+        Self { caps: Arc::new(caps), ..self.clone() }
+    }
+
+    /// The same device with all of naga's run-time checks in the shaders on or off.
+    #[must_use]
+    pub fn with_checks(&self, checked: bool) -> Self {
+        Self { checked, ..self.clone() }
+    }
+
+    /// The adapter.
+    pub fn adapter(&self) -> &AdapterSummary {
+        &self.shared.summary
+    }
+
+    /// Bytes of all buffers that exist now.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.shared.allocated.load(Ordering::Relaxed)
+    }
+
+    /// Objects made so far.
+    pub fn counts(&self) -> Counts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            buffers: read(&self.shared.buffers),
+            bind_groups: read(&self.shared.bind_groups),
+            pipelines: self.shared.pipelines.len() as u64,
+            submits: read(&self.shared.submits),
+        }
+    }
+
+    /// Test hook: the `n`-th allocation from now fails as if the device were out of memory.
+    #[doc(hidden)]
+    pub fn fail_allocation(&self, n: u64) {
+        self.shared.failing_allocation.store(n, Ordering::Relaxed);
+    }
+
+    /// Test hook: destroys the device, as a driver reset would.
+    #[doc(hidden)]
+    pub fn destroy(&self) {
+        self.shared.device.destroy();
+        self.shared.destroyed.store(true, Ordering::Relaxed);
+    }
+
+    /// Fails when the device was lost.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] with the driver's words.
+    pub fn check_alive(&self) -> Result<()> {
+        let lost = self.shared.lost.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match &*lost {
+            Some(message) => Err(Error::DeviceLost(message.clone())),
+            None if self.shared.destroyed.load(Ordering::Relaxed) => {
+                Err(Error::DeviceLost("destroyed".into()))
+            }
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Building a graph: inputs, weights, constants, states, nodes, outputs.
+
+use super::{Graph, Node, Source, Value, ValueId, WeightSource};
+use crate::ops::Op;
+use crate::tensor::{Shape, Spec, Tensor};
+use crate::{Error, Result};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Some rows of a tensor in the model's files.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Segment {
+    /// Name of the tensor.
+    pub tensor: String,
+    /// Shape that the tensor must have in the file.
+    pub shape: Shape,
+    /// The rows taken (columns of the file's tensor where the weight is transposed).
+    pub rows: Range<usize>,
+}
+
+impl Graph {
+    /// Starts an empty graph.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn push(&mut self, name: String, spec: Spec, source: Source) -> ValueId {
+        self.values.push(Value { name, spec, source });
+        ValueId(self.values.len() - 1)
+    }
+
+    /// Adds a value that is given at each run.
+    pub fn input(&mut self, name: impl Into<String>, spec: Spec) -> ValueId {
+        self.push(name.into(), spec, Source::Input)
+    }
+
+    /// Adds a weight: `spec` is its dtype and shape on the device.
+    pub fn weight(&mut self, spec: Spec, source: WeightSource) -> ValueId {
+        let existing = self.values.iter().position(
+            |value| matches!(&value.source, Source::Weight(known) if *known == source && value.spec == spec),
+        );
+        let name = source.segments.first().map_or_else(String::new, |segment| segment.tensor.clone());
+        existing.map_or_else(|| self.push(name, spec, Source::Weight(source)), ValueId)
+    }
+
+    /// Adds a value that is known now. Constants of one name are shared between the plans of a
+    /// session and must be equal.
+    pub fn constant(&mut self, name: impl Into<String>, tensor: Arc<Tensor>) -> ValueId {
+        self.push(name.into(), tensor.spec().clone(), Source::Constant(tensor))
+    }
+
+    /// Adds a value that lives between runs, zero at first. States of one name are shared
+    /// between the plans of a session.
+    pub fn state(&mut self, name: impl Into<String>, spec: Spec) -> ValueId {
+        self.push(name.into(), spec, Source::State)
+    }
+
+    /// Adds a node and returns its outputs.
+    ///
+    /// # Errors
+    /// What the operator's `infer` says, with the node's name.
+    pub fn add(&mut self, op: impl Op, inputs: &[ValueId]) -> Result<Vec<ValueId>> {
+        self.add_shared(Arc::new(op), inputs)
+    }
+
+    /// Adds a node of one output and returns it.
+    ///
+    /// # Errors
+    /// What the operator's `infer` says, with the node's name.
+    pub fn add_one(&mut self, op: impl Op, inputs: &[ValueId]) -> Result<ValueId> {
+        let name = op.name();
+        match self.add(op, inputs)?.as_slice() {
+            [output] => Ok(*output),
+            outputs => Err(Error::op(name, format!("has {} outputs where one is wanted", outputs.len()))),
+        }
+    }
+
+    /// Adds a node with an operator that is already shared.
+    ///
+    /// # Errors
+    /// What the operator's `infer` says, with the node's name.
+    pub fn add_shared(&mut self, op: Arc<dyn Op>, inputs: &[ValueId]) -> Result<Vec<ValueId>> {
+        let name = self.scopes.iter().map(String::as_str).chain([op.name()]).collect::<Vec<_>>().join(".");
+        let specs: Vec<Spec> = inputs.iter().map(|id| self.spec(*id).clone()).collect();
+        let inferred = op.infer(&specs).map_err(|error| error.at_node(&name))?;
+        let outputs: Vec<ValueId> =
+            inferred.into_iter().map(|spec| self.push(name.clone(), spec, Source::Node)).collect();
+        self.nodes.push(Node { name, op, inputs: inputs.to_vec(), outputs: outputs.clone() });
+        Ok(outputs)
+    }
+
+    /// Names the nodes that `body` adds: "layers.3" within "model" gives "model.layers.3.*".
+    ///
+    /// # Errors
+    /// Those of `body`.
+    pub fn scope<T>(
+        &mut self,
+        name: impl Into<String>,
+        body: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        self.scopes.push(name.into());
+        let result = body(self);
+        self.scopes.pop();
+        result
+    }
+
+    /// Makes a value readable after a run under this name.
+    pub fn output(&mut self, name: impl Into<String>, value: ValueId) {
+        self.outputs.push((name.into(), value));
+    }
+}

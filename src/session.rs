@@ -1,0 +1,492 @@
+//! A session: plans on one device over shared resident weights, states and slot buffers.
+
+use crate::gpu::{Buffer, Dispatch, Gpu, Program, Readback};
+use crate::graph::{BufferRef, Graph, Plan, PlannedWeight, WeightData, WeightSource, buffer_bytes, optimise};
+use crate::kernel::{DeviceKind, Layout, row_parts, row_pitch};
+use crate::ops::Op;
+use crate::tensor::{Spec, Tensor};
+use crate::{Error, Result};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Where a session reads weights from.
+pub trait WeightRows {
+    /// Rows of a weight in the dtype of `spec`, each padded with zeros to `pitch` elements.
+    ///
+    /// # Errors
+    /// When the file is broken or does not hold the weight.
+    fn rows(&self, source: &WeightSource, spec: &Spec, rows: Range<usize>, pitch: usize) -> Result<Vec<u8>>;
+}
+
+/// No weights: for graphs of inputs and constants.
+#[derive(Debug, Clone, Copy)]
+pub struct NoWeights;
+
+impl WeightRows for NoWeights {
+    fn rows(&self, source: &WeightSource, _: &Spec, _: Range<usize>, _: usize) -> Result<Vec<u8>> {
+        Err(Error::Request(format!("no weights were given, the graph needs {:?}", source.segments)))
+    }
+}
+
+/// Progress of an upload: bytes done and in all.
+pub type Progress<'a> = dyn FnMut(u64, u64) + 'a;
+
+/// A plan of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PlanId(usize);
+
+#[derive(Debug)]
+struct Prepared {
+    program: Program,
+    inputs: Vec<(String, Spec, Arc<Buffer>)>,
+    outputs: Vec<(String, Spec, Arc<Buffer>)>,
+}
+
+/// Identity of resident data: the same weight in the same form is uploaded once.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum WeightKey {
+    File(WeightSource, Spec, Layout),
+    Constant(String, Spec, Layout),
+}
+
+impl WeightKey {
+    fn of(weight: &PlannedWeight) -> Self {
+        match &weight.data {
+            WeightData::File(source) => Self::File(source.clone(), weight.spec.clone(), weight.layout),
+            WeightData::Constant(_) => {
+                Self::Constant(weight.name.clone(), weight.spec.clone(), weight.layout)
+            }
+        }
+    }
+}
+
+/// Plans with resident weights and state.
+#[derive(Debug)]
+pub struct Session {
+    gpu: Gpu,
+    budget: Option<u64>,
+    weights: HashMap<WeightKey, Vec<Arc<Buffer>>>,
+    states: BTreeMap<String, (Spec, Arc<Buffer>)>,
+    pool: Vec<Arc<Buffer>>,
+    plans: Vec<Prepared>,
+    readback: Option<(u64, Readback)>,
+}
+
+/// Physical memory of this machine in bytes, where it can be told.
+pub fn physical_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// The budget used where none is given: physical memory on adapters that share it.
+pub fn default_budget(gpu: &Gpu) -> Option<u64> {
+    matches!(gpu.caps().kind, DeviceKind::Software | DeviceKind::Integrated).then(physical_memory).flatten()
+}
+
+impl Session {
+    /// Starts a session without plans. `budget` bounds the bytes on the device.
+    pub fn new(gpu: &Gpu, budget: Option<u64>) -> Self {
+        Self {
+            gpu: gpu.clone(),
+            budget,
+            weights: HashMap::new(),
+            states: BTreeMap::new(),
+            pool: Vec::new(),
+            plans: Vec::new(),
+            readback: None,
+        }
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Bytes that adding these plans would allocate, and the bytes of weights among them.
+    pub fn planned_bytes(&self, plans: &[Plan]) -> (u64, u64) {
+        let (mut weights, mut other) = (HashMap::new(), 0);
+        let mut states = BTreeMap::new();
+        let mut slots: Vec<u64> = self.pool.iter().map(|buffer| buffer.bytes()).collect();
+        for plan in plans {
+            for weight in &plan.weights {
+                let key = WeightKey::of(weight);
+                if !self.weights.contains_key(&key) {
+                    weights.insert(key, weight.part_bytes(self.gpu.caps()).iter().sum::<u64>());
+                }
+            }
+            for (name, spec) in &plan.states {
+                if !self.states.contains_key(name) {
+                    states.insert(name.clone(), buffer_bytes(spec));
+                }
+            }
+            for (slot, bytes) in sorted_slots(plan).into_iter().enumerate() {
+                let have = slots.get(slot).copied().unwrap_or(0);
+                if bytes > have {
+                    other += bytes;
+                    slots.resize(slots.len().max(slot + 1), 0);
+                    slots[slot] = bytes;
+                }
+            }
+            other += plan.io_bytes();
+        }
+        let weights: u64 = weights.values().sum();
+        (weights + states.values().sum::<u64>() + other, weights)
+    }
+
+    /// Plans graphs, checks their memory against the budget before anything is uploaded, then
+    /// uploads what is not yet resident and prepares the dispatches. On failure no plan is added; weights that were already uploaded
+    /// stay resident for the next try.
+    ///
+    /// # Errors
+    /// [`Error::Budget`], [`Error::Op`], those of `source`, or what the device says.
+    pub fn add(
+        &mut self,
+        graphs: Vec<Graph>,
+        source: &dyn WeightRows,
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<PlanId>> {
+        let plans = self.plan(graphs)?;
+        let (needed, weight_bytes) = self.planned_bytes(&plans);
+        if let Some(budget) = self.budget {
+            let total = needed + self.gpu.allocated_bytes();
+            if total > budget {
+                return Err(Error::Budget { what: "the model".into(), needed: total, budget });
+            }
+        }
+        let mut done = 0;
+        let added = self.prepare_all(&plans, source, &mut |bytes| {
+            done += bytes;
+            progress(done, weight_bytes);
+        });
+        let prepared = added?;
+        let first = self.plans.len();
+        self.plans.extend(prepared);
+        Ok((first..self.plans.len()).map(PlanId).collect())
+    }
+
+    /// Optimises and plans graphs for this device, without uploading anything.
+    ///
+    /// # Errors
+    /// [`Error::Op`] when an operator cannot run here.
+    pub fn plan(&self, graphs: Vec<Graph>) -> Result<Vec<Plan>> {
+        let plan = |mut graph: Graph| {
+            optimise(&mut graph)?;
+            Plan::new(&graph, self.gpu.caps())
+        };
+        graphs.into_iter().map(plan).collect()
+    }
+
+    fn prepare_all(
+        &mut self,
+        plans: &[Plan],
+        source: &dyn WeightRows,
+        uploaded: &mut dyn FnMut(u64),
+    ) -> Result<Vec<Prepared>> {
+        for weight in plans.iter().flat_map(|plan| &plan.weights) {
+            let key = WeightKey::of(weight);
+            if !self.weights.contains_key(&key) {
+                let buffers = self.upload(weight, source, uploaded)?;
+                self.weights.insert(key, buffers);
+            }
+        }
+        self.gpu.flush()?;
+        for (name, spec) in plans.iter().flat_map(|plan| &plan.states) {
+            match self.states.get(name) {
+                None => {
+                    let buffer = self.gpu.buffer(name, buffer_bytes(spec))?;
+                    self.states.insert(name.clone(), (spec.clone(), buffer));
+                }
+                Some((known, _)) if known != spec => {
+                    let message = format!("state `{name}` is {known} in one plan and {spec} in another");
+                    return Err(Error::op("session", message));
+                }
+                Some(_) => {}
+            }
+        }
+        plans.iter().map(|plan| self.prepare(plan)).collect()
+    }
+
+    fn upload(
+        &self,
+        weight: &PlannedWeight,
+        source: &dyn WeightRows,
+        uploaded: &mut dyn FnMut(u64),
+    ) -> Result<Vec<Arc<Buffer>>> {
+        let (rows, cols) = weight.spec.shape.rows_and_cols();
+        let caps = self.gpu.caps();
+        let (pitch, parts) = match weight.layout {
+            Layout::Plain => (cols, vec![0..rows]),
+            Layout::Rows => {
+                let parts = row_parts(&weight.spec, caps);
+                (
+                    row_pitch(cols, weight.spec.dtype),
+                    parts.iter().map(|p| p.start..p.start + p.rows).collect(),
+                )
+            }
+        };
+        let row_bytes = (pitch * weight.spec.dtype.size()).max(1) as u64;
+        let mut buffers = Vec::with_capacity(parts.len());
+        for (part, bytes) in parts.into_iter().zip(weight.part_bytes(caps)) {
+            let buffer = self.gpu.buffer(&weight.name, bytes)?;
+            let total = part.len() as u64 * row_bytes;
+            // Rows whose bytes are no multiple of 4 are uploaded in groups that are.
+            let granularity = row_bytes * (4 / gcd(row_bytes, 4));
+            self.gpu.upload(&buffer, total, granularity, |offset, length| {
+                let first = part.start + usize::try_from(offset / row_bytes).expect("rows fit in memory");
+                let count = usize::try_from(length / row_bytes).expect("rows fit in memory");
+                let piece = match &weight.data {
+                    WeightData::File(file) => source.rows(file, &weight.spec, first..first + count, pitch)?,
+                    WeightData::Constant(tensor) => padded_rows(tensor, first..first + count, pitch),
+                };
+                uploaded(piece.len() as u64);
+                Ok(piece)
+            })?;
+            buffers.push(buffer);
+        }
+        Ok(buffers)
+    }
+
+    /// Makes a plan's buffers and bind groups. Slots come from the pool, largest first.
+    fn prepare(&mut self, plan: &Plan) -> Result<Prepared> {
+        let make = |name: &str, spec: &Spec| self.gpu.buffer(name, buffer_bytes(spec));
+        let inputs: Vec<(String, Spec, Arc<Buffer>)> = plan
+            .inputs
+            .iter()
+            .map(|(name, spec)| Ok((name.clone(), spec.clone(), make(name, spec)?)))
+            .collect::<Result<_>>()?;
+        let own_outputs: Vec<Option<Arc<Buffer>>> = plan
+            .outputs
+            .iter()
+            .map(|(name, spec, place)| {
+                matches!(place, BufferRef::Output(_)).then(|| make(name, spec)).transpose()
+            })
+            .collect::<Result<_>>()?;
+        let slots = self.take_slots(plan)?;
+        let weights: Vec<&Vec<Arc<Buffer>>> =
+            plan.weights.iter().map(|weight| &self.weights[&WeightKey::of(weight)]).collect();
+        let resolve = |place: BufferRef| match place {
+            BufferRef::Input(index) => inputs[index].2.clone(),
+            BufferRef::Weight(index, part) => weights[index][part].clone(),
+            BufferRef::State(index) => self.states[&plan.states[index].0].1.clone(),
+            BufferRef::Slot(index) => slots[index].clone(),
+            BufferRef::Output(index) => {
+                own_outputs[index].clone().expect("an output place is the output's own")
+            }
+        };
+        let dispatches: Vec<Dispatch<'_>> = plan
+            .steps
+            .iter()
+            .map(|step| Dispatch {
+                launch: &step.launch,
+                buffers: step.buffers.iter().map(|&(place, bytes)| (resolve(place), bytes)).collect(),
+            })
+            .collect();
+        let program = self.gpu.prepare(&dispatches)?;
+        let outputs = plan
+            .outputs
+            .iter()
+            .map(|(name, spec, place)| (name.clone(), spec.clone(), resolve(*place)))
+            .collect();
+        Ok(Prepared { program, inputs, outputs })
+    }
+
+    /// Buffers for a plan's slots: its largest slot gets the pool's first buffer, and so on.
+    /// A pool buffer that is too small is replaced; earlier plans keep theirs.
+    fn take_slots(&mut self, plan: &Plan) -> Result<Vec<Arc<Buffer>>> {
+        let mut order: Vec<usize> = (0..plan.slots.len()).collect();
+        order.sort_by_key(|&slot| std::cmp::Reverse(plan.slots[slot]));
+        let mut taken = vec![None; plan.slots.len()];
+        for (position, slot) in order.into_iter().enumerate() {
+            let bytes = plan.slots[slot];
+            if self.pool.get(position).is_none_or(|buffer| buffer.bytes() < bytes) {
+                let buffer = self.gpu.buffer("slot", bytes)?;
+                match self.pool.get_mut(position) {
+                    Some(smaller) => *smaller = buffer,
+                    None => self.pool.push(buffer),
+                }
+            }
+            taken[slot] = Some(self.pool[position].clone());
+        }
+        Ok(taken.into_iter().map(|buffer| buffer.expect("every slot was visited")).collect())
+    }
+
+    /// Number of dispatches of a plan.
+    pub fn dispatches(&self, plan: PlanId) -> usize {
+        self.plans[plan.0].program.len()
+    }
+
+    /// Runs a plan: writes the inputs, computes, and returns the named outputs.
+    /// `cancelled` is asked between the submits of long work.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a wrong name or size, [`Error::Cancelled`], [`Error::DeviceLost`].
+    pub fn run(
+        &mut self,
+        plan: PlanId,
+        inputs: &[(&str, &[u8])],
+        outputs: &[&str],
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Vec<Tensor>> {
+        let prepared = &self.plans[plan.0];
+        for (name, bytes) in inputs {
+            let (_, spec, buffer) = find(&prepared.inputs, name, "input")?;
+            if bytes.len() as u64 != spec.bytes() {
+                let (want, got) = (spec.bytes(), bytes.len());
+                return Err(Error::Request(format!(
+                    "input `{name}` is {spec}, {want} bytes; got {got} bytes"
+                )));
+            }
+            let padded = bytes.len().next_multiple_of(4);
+            if padded == bytes.len() {
+                self.gpu.write(buffer, 0, bytes)?;
+            } else {
+                let mut copy = bytes.to_vec();
+                copy.resize(padded, 0);
+                self.gpu.write(buffer, 0, &copy)?;
+            }
+        }
+        let wanted: Vec<(&Spec, &Arc<Buffer>)> = outputs
+            .iter()
+            .map(|name| find(&prepared.outputs, name, "output").map(|(_, spec, buffer)| (spec, buffer)))
+            .collect::<Result<_>>()?;
+        let reads: Vec<(&Buffer, u64, u64)> = wanted
+            .iter()
+            .map(|(spec, buffer)| (buffer.as_ref(), 0, spec.bytes().next_multiple_of(4)))
+            .collect();
+        let total: u64 = reads.iter().map(|(_, _, bytes)| bytes).sum();
+        if self.readback.as_ref().is_none_or(|(bytes, _)| *bytes < total) {
+            self.readback = Some((total, self.gpu.readback(total)?));
+        }
+        let (_, readback) = self.readback.as_ref().expect("made above");
+        let bytes = self.gpu.run(&prepared.program, &reads, readback, cancelled)?;
+        Ok(split_tensors(&wanted, &bytes))
+    }
+
+    /// Sets a state from the host.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a wrong name or spec.
+    pub fn write_state(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
+        let (spec, buffer) = self.state(name)?;
+        if spec != tensor.spec() {
+            return Err(Error::Request(format!("state `{name}` is {spec}, got {}", tensor.spec())));
+        }
+        let mut bytes = tensor.bytes().to_vec();
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        self.gpu.write(buffer, 0, &bytes)
+    }
+
+    /// Sets one slot (index of the first dimension) of a state to zero.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a wrong name.
+    pub fn clear_state_slot(&mut self, name: &str, slot: usize) -> Result<()> {
+        let (spec, buffer) = self.state(name)?;
+        let slots = spec.shape.dims().first().copied().unwrap_or(1).max(1);
+        let bytes = spec.bytes() / slots as u64;
+        self.gpu.clear(buffer, slot as u64 * bytes, bytes)
+    }
+
+    fn state(&self, name: &str) -> Result<(&Spec, &Buffer)> {
+        let found = self.states.get(name).map(|(spec, buffer)| (spec, buffer.as_ref()));
+        found.ok_or_else(|| Error::Request(format!("there is no state `{name}`")))
+    }
+}
+
+fn find<'a, T>(list: &'a [(String, Spec, T)], name: &str, what: &str) -> Result<&'a (String, Spec, T)> {
+    list.iter().find(|(known, _, _)| known == name).ok_or_else(|| {
+        let names: Vec<&str> = list.iter().map(|(known, _, _)| known.as_str()).collect();
+        Error::Request(format!("there is no {what} `{name}`; there are {}", names.join(", ")))
+    })
+}
+
+fn split_tensors(wanted: &[(&Spec, &Arc<Buffer>)], bytes: &[u8]) -> Vec<Tensor> {
+    let mut offset = 0;
+    wanted
+        .iter()
+        .map(|(spec, _)| {
+            let length = usize::try_from(spec.bytes()).expect("results fit in memory");
+            let tensor = Tensor::from_bytes((*spec).clone(), bytes[offset..offset + length].to_vec());
+            offset += length.next_multiple_of(4);
+            tensor
+        })
+        .collect()
+}
+
+fn sorted_slots(plan: &Plan) -> Vec<u64> {
+    let mut sizes = plan.slots.clone();
+    sizes.sort_unstable_by_key(|&bytes| std::cmp::Reverse(bytes));
+    sizes
+}
+
+fn padded_rows(tensor: &Tensor, rows: Range<usize>, pitch: usize) -> Vec<u8> {
+    let (_, cols) = tensor.spec().shape.rows_and_cols();
+    let size = tensor.dtype().size();
+    let mut bytes = vec![0; rows.len() * pitch * size];
+    if cols > 0 {
+        let source =
+            tensor.bytes()[rows.start * cols * size..rows.end * cols * size].chunks_exact(cols * size);
+        for (row, target) in source.zip(bytes.chunks_exact_mut(pitch * size)) {
+            target[..cols * size].copy_from_slice(row);
+        }
+    }
+    bytes
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Runs one operator on host tensors: what tests and the doctor compare with `reference`.
+/// Inputs that its `aliases` name are states and start with the tensor given; inputs in
+/// [`Layout::Rows`] are constants.
+///
+/// # Errors
+/// What `infer`, `launch` or the device say.
+pub fn run_op(gpu: &Gpu, op: Arc<dyn Op>, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    let mut graph = Graph::new();
+    let aliased = |input: usize| op.aliases().iter().any(|&(_, other)| other == input);
+    let mut ids = Vec::with_capacity(inputs.len());
+    for (index, tensor) in inputs.iter().enumerate() {
+        let name = format!("input {index}");
+        ids.push(match op.layout(index) {
+            Layout::Rows => graph.constant(name, Arc::new(tensor.clone())),
+            Layout::Plain if aliased(index) => graph.state(name, tensor.spec().clone()),
+            Layout::Plain => graph.input(name, tensor.spec().clone()),
+        });
+    }
+    let outputs = graph.add_shared(op.clone(), &ids)?;
+    let names: Vec<String> = (0..outputs.len()).map(|index| format!("output {index}")).collect();
+    for (name, id) in names.iter().zip(outputs) {
+        graph.output(name.clone(), id);
+    }
+    let mut session = Session::new(gpu, None);
+    let plan = session.plan_unoptimised(graph)?;
+    let prepared = session.prepare_all(&[plan], &NoWeights, &mut |_| {})?;
+    session.plans.extend(prepared);
+    let plain = |index: usize| op.layout(index) == Layout::Plain;
+    let named: Vec<(String, &Tensor)> =
+        inputs.iter().enumerate().map(|(index, tensor)| (format!("input {index}"), tensor)).collect();
+    for (index, (name, tensor)) in named.iter().enumerate() {
+        if plain(index) && aliased(index) {
+            session.write_state(name, tensor)?;
+        }
+    }
+    let given: Vec<(&str, &[u8])> = named
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| plain(*index) && !aliased(*index))
+        .map(|(_, (name, tensor))| (name.as_str(), tensor.bytes()))
+        .collect();
+    let wanted: Vec<&str> = names.iter().map(String::as_str).collect();
+    session.run(PlanId(0), &given, &wanted, &|| false)
+}
+
+impl Session {
+    fn plan_unoptimised(&self, graph: Graph) -> Result<Plan> {
+        graph.check()?;
+        Plan::new(&graph, self.gpu.caps())
+    }
+}
