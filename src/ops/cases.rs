@@ -48,7 +48,8 @@ impl Case {
 
 /// The cases of all operators.
 pub fn all() -> Vec<Case> {
-    let families: &[fn() -> Vec<Case>] = &[];
+    let families: &[fn() -> Vec<Case>] =
+        &[super::attention::cases, super::rope::cases, super::rope_cache::cases];
     families.iter().flat_map(|cases| cases()).collect()
 }
 

@@ -3,7 +3,14 @@
 //! Pure: no device, no I/O. [`Op::launch`] is a function of [`Caps`] and specs alone, and
 //! [`Op::reference`] is the oracle that tests and `wginfer doctor` compare every kernel with.
 
+mod attention;
 pub mod cases;
+mod rope;
+mod rope_cache;
+
+pub use attention::{CachedAttention, INACTIVE, head_pitch};
+pub use rope::Rope;
+pub use rope_cache::RopeCache;
 
 use crate::kernel::{Caps, Launches, Layout};
 use crate::tensor::{Spec, Tensor};
