@@ -136,7 +136,8 @@ impl Session {
     }
 
     /// Plans graphs, checks their memory against the budget before anything is uploaded, then
-    /// uploads what is not yet resident and prepares the dispatches. Nothing is kept on failure.
+    /// uploads what is not yet resident and prepares the dispatches. On failure no plan is added; weights that were already uploaded
+    /// stay resident for the next try.
     ///
     /// # Errors
     /// [`Error::Budget`], [`Error::Op`], those of `source`, or what the device says.

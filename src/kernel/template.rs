@@ -4,15 +4,24 @@ use super::{Caps, Launch, Variant};
 use crate::{Error, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 /// The shared pieces, by the path that `//# include` names.
 pub const LIBRARY: &[(&str, &str)] = &[
     ("lib/activation.wgsl", include_str!("../../shaders/lib/activation.wgsl")),
+    ("lib/bins.wgsl", include_str!("../../shaders/lib/bins.wgsl")),
+    ("lib/float_key.wgsl", include_str!("../../shaders/lib/float_key.wgsl")),
     ("lib/kv.wgsl", include_str!("../../shaders/lib/kv.wgsl")),
+    ("lib/linear_epilogue.wgsl", include_str!("../../shaders/lib/linear_epilogue.wgsl")),
+    ("lib/linear_operands.wgsl", include_str!("../../shaders/lib/linear_operands.wgsl")),
+    ("lib/philox.wgsl", include_str!("../../shaders/lib/philox.wgsl")),
     ("lib/reduce.wgsl", include_str!("../../shaders/lib/reduce.wgsl")),
     ("lib/rope.wgsl", include_str!("../../shaders/lib/rope.wgsl")),
+    ("lib/sample_draw.wgsl", include_str!("../../shaders/lib/sample_draw.wgsl")),
+    ("lib/sample_select.wgsl", include_str!("../../shaders/lib/sample_select.wgsl")),
+    ("lib/u64.wgsl", include_str!("../../shaders/lib/u64.wgsl")),
     ("lib/weight.wgsl", include_str!("../../shaders/lib/weight.wgsl")),
+    ("lib/weight_block.wgsl", include_str!("../../shaders/lib/weight_block.wgsl")),
 ];
 
 fn environment() -> Environment<'static> {
@@ -40,18 +49,18 @@ impl Launch {
     pub fn render(&self, caps: &Caps) -> Result<String> {
         let fail = |error: minijinja::Error| Error::shader(self.kernel, format!("{error:#}"));
         let params = if caps.immediates { "var<immediate>" } else { "@group(1) @binding(0) var<uniform>" };
-        let mut variables: Vec<(&str, Value)> = vec![("params", Value::from(params))];
+        let mut variables = BTreeMap::from([("params", Value::from(params))]);
         for (key, value) in &self.variants {
             let value = match value {
                 Variant::Bool(value) => Value::from(*value),
                 Variant::Int(value) => Value::from(*value),
                 Variant::Name(value) => Value::from(*value),
             };
-            variables.push((key, value));
+            variables.insert(key, value);
         }
         let environment = environment();
         let template = environment.template_from_named_str(self.kernel, self.source).map_err(fail)?;
-        template.render(variables.into_iter().collect::<Value>()).map_err(fail)
+        template.render(Value::from(variables)).map_err(fail)
     }
 }
 
@@ -64,6 +73,9 @@ pub fn undeclared_variables(source: &str) -> Result<HashSet<String>> {
         if source.contains(&format!("include \"{name}\"")) {
             names.extend(undeclared_variables(piece)?);
         }
+    }
+    for (function, _) in environment.globals() {
+        names.remove(function);
     }
     Ok(names)
 }

@@ -50,6 +50,8 @@ impl Case {
 pub fn all() -> Vec<Case> {
     let families: &[fn() -> Vec<Case>] =
         &[super::attention::cases, super::rope::cases, super::rope_cache::cases];
+    let families: &[fn() -> Vec<Case>] = &[super::linear::cases];
+    let families: &[fn() -> Vec<Case>] = &[super::count_tokens::cases, super::sample::cases];
     families.iter().flat_map(|cases| cases()).collect()
 }
 

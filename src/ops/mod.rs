@@ -11,6 +11,16 @@ mod rope_cache;
 pub use attention::{CachedAttention, INACTIVE, head_pitch};
 pub use rope::Rope;
 pub use rope_cache::RopeCache;
+mod linear;
+mod unary;
+
+pub use linear::Linear;
+pub use unary::UnaryFn;
+mod count_tokens;
+pub mod sample;
+
+pub use count_tokens::CountTokens;
+pub use sample::Sample;
 
 use crate::kernel::{Caps, Launches, Layout};
 use crate::tensor::{Spec, Tensor};

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use wginfer::gpu::Gpu;
 
 /// The adapter that tests run on. Without one they are skipped, or fail if REQUIRE_GPU=1.
-pub fn gpu() -> Option<&'static Gpu> {
+pub(crate) fn gpu() -> Option<&'static Gpu> {
     static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
     GPU.get_or_init(|| match Gpu::new() {
         Ok(gpu) => Some(gpu),
@@ -21,7 +21,7 @@ pub fn gpu() -> Option<&'static Gpu> {
 
 /// The folder of real models and data: WGINFER_SHARED, else `../shared` beside the clone.
 /// Without it tests are skipped, or fail if REQUIRE_SHARED=1.
-pub fn shared() -> Option<PathBuf> {
+pub(crate) fn shared() -> Option<PathBuf> {
     let folder = std::env::var_os("WGINFER_SHARED")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
     if folder.is_dir() {
