@@ -24,6 +24,7 @@ pub const LIBRARY: &[(&str, &str)] = &[
     ("lib/linear_operands.wgsl", include_str!("../../shaders/lib/linear_operands.wgsl")),
     ("lib/philox.wgsl", include_str!("../../shaders/lib/philox.wgsl")),
     ("lib/reduce.wgsl", include_str!("../../shaders/lib/reduce.wgsl")),
+    ("lib/rope.wgsl", include_str!("../../shaders/lib/rope.wgsl")),
     ("lib/sample_draw.wgsl", include_str!("../../shaders/lib/sample_draw.wgsl")),
     ("lib/sample_select.wgsl", include_str!("../../shaders/lib/sample_select.wgsl")),
     ("lib/u64.wgsl", include_str!("../../shaders/lib/u64.wgsl")),

@@ -59,6 +59,7 @@ pub fn all() -> Vec<Case> {
         super::transpose::cases,
         super::unary::cases,
     ];
+        &[super::attention::cases, super::rope::cases, super::rope_cache::cases];
     let families: &[fn() -> Vec<Case>] = &[super::linear::cases];
     let families: &[fn() -> Vec<Case>] = &[super::count_tokens::cases, super::sample::cases];
     families.iter().flat_map(|cases| cases()).collect()

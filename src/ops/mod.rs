@@ -12,6 +12,15 @@ mod reshape;
 mod slice;
 mod strided;
 mod transpose;
+mod attention;
+pub mod cases;
+mod rope;
+mod rope_cache;
+
+pub use attention::{CachedAttention, INACTIVE, head_pitch};
+pub use rope::Rope;
+pub use rope_cache::RopeCache;
+mod linear;
 mod unary;
 
 pub use binary::{Binary, BinaryFn};
