@@ -22,8 +22,8 @@ fn compute(item: u32) {
         let outer = element / params.output_inner;
         let column = element - outer * params.output_inner - params.offset; // wraps before the offset
         if element < params.elements && column < params.inner {
-            let from = outer * params.inner + column;
-            let bits = (input[from >> 1u] >> ((from & 1u) * 16u)) & 0xffffu;
+            let source = outer * params.inner + column;
+            let bits = (input[source >> 1u] >> ((source & 1u) * 16u)) & 0xffffu;
             word = (word & (0xffff0000u >> (half * 16u))) | (bits << (half * 16u));
             changed = true;
         }
