@@ -20,7 +20,6 @@ pub const LIBRARY: &[(&str, &str)] = &[
     ("lib/linear_operands.wgsl", include_str!("../../shaders/lib/linear_operands.wgsl")),
     ("lib/pack.wgsl", include_str!("../../shaders/lib/pack.wgsl")),
     ("lib/philox.wgsl", include_str!("../../shaders/lib/philox.wgsl")),
-    ("lib/reduce.wgsl", include_str!("../../shaders/lib/reduce.wgsl")),
     ("lib/rope.wgsl", include_str!("../../shaders/lib/rope.wgsl")),
     ("lib/rows.wgsl", include_str!("../../shaders/lib/rows.wgsl")),
     ("lib/sample_draw.wgsl", include_str!("../../shaders/lib/sample_draw.wgsl")),
