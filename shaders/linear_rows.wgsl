@@ -13,9 +13,9 @@ const FOLD: u32 = 32768u; // row blocks in one dimension of the grid
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let first_row = (group.z * FOLD + group.y) * BLOCK_ROWS;
     let last_row = params.rows - 1u;
-    let first_column = group.x * ${8 * stored}u + lane;
+    let first_column = (group.x * 8u + lane) * ${stored}u;
 //# for c in range(4)
-    let weight_${c} = weight_row(first_column + ${c % stored * 8}u, params.${"up_first" if c >= stored else "weight_first"});
+    let weight_${c} = weight_row(first_column + ${c % stored}u, params.${"up_first" if c >= stored else "weight_first"});
 //# endfor
 //# for r in range(block_rows)
 //# for c in range(4)
@@ -35,7 +35,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let x_${v}_${r} = load_x(min(first_row + ${r}u, last_row), block * BLOCK_VECTORS + ${v}u);
 //# else
 //# if r % 8 == 0
-        let rows_${v}_${r // 8} = load_x(min(first_row + ${r}u + lane % min(BLOCK_ROWS, 8u), last_row), block * BLOCK_VECTORS + ${v}u);
+        let rows_${v}_${r // 8} = load_x(min(first_row + ${r}u + lane, last_row), block * BLOCK_VECTORS + ${v}u);
 //# endif
         let x_${v}_${r} = subgroupBroadcast(rows_${v}_${r // 8}, ${r % 8}u);
 //# endif
@@ -46,8 +46,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 //# endfor
     }
 //# for r in range(block_rows)
+//# if store_width == 4
+    store_output(first_row + ${r}u, first_column, vec4<f32>(sum_${r}_0, sum_${r}_1, sum_${r}_2, sum_${r}_3), vec4<f32>());
+//# elif store_width == 2
+    store_output(first_row + ${r}u, first_column, vec2<f32>(sum_${r}_0, sum_${r}_1), vec2<f32>(sum_${r}_2, sum_${r}_3));
+//# else
 //# for c in range(stored)
-    store_output(first_row + ${r}u, first_column + ${c * 8}u, sum_${r}_${c}, sum_${r}_${(c + 2) % 4});
+    store_output(first_row + ${r}u, first_column + ${c}u, sum_${r}_${c}, sum_${r}_${(c + 2) % 4});
 //# endfor
+//# endif
 //# endfor
 }
