@@ -12,6 +12,7 @@ pub const LIBRARY: &[(&str, &str)] = &[
     ("lib/kv.wgsl", include_str!("../../shaders/lib/kv.wgsl")),
     ("lib/linear_epilogue.wgsl", include_str!("../../shaders/lib/linear_epilogue.wgsl")),
     ("lib/linear_operands.wgsl", include_str!("../../shaders/lib/linear_operands.wgsl")),
+    ("lib/matmul_operands.wgsl", include_str!("../../shaders/lib/matmul_operands.wgsl")),
     ("lib/reduce.wgsl", include_str!("../../shaders/lib/reduce.wgsl")),
     ("lib/weight.wgsl", include_str!("../../shaders/lib/weight.wgsl")),
     ("lib/weight_block.wgsl", include_str!("../../shaders/lib/weight_block.wgsl")),

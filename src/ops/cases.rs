@@ -48,7 +48,7 @@ impl Case {
 
 /// The cases of all operators.
 pub fn all() -> Vec<Case> {
-    let families: &[fn() -> Vec<Case>] = &[super::linear::cases];
+    let families: &[fn() -> Vec<Case>] = &[super::linear::cases, super::matmul::cases];
     families.iter().flat_map(|cases| cases()).collect()
 }
 

@@ -5,9 +5,11 @@
 
 pub mod cases;
 mod linear;
+mod matmul;
 mod unary;
 
 pub use linear::Linear;
+pub use matmul::MatMul;
 pub use unary::UnaryFn;
 
 use crate::kernel::{Caps, Launches, Layout};
