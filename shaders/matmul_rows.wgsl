@@ -23,8 +23,11 @@ fn compute_block(batch: u32, first_row: u32, column: u32, lane: u32) {
 //# endfor
     let vectors = (params.k + 3u) / 4u;
     for (var vector = 0u; vector < vectors; vector++) {
+//# if b_form == "columns"
+        let columns = load_b_columns(start.y, column, vector);
+//# endif
 //# for c in range(4)
-        let b_${c} = load_b(start.y, column + ${c}u, vector);
+        let b_${c} = ${"columns[" ~ c ~ "]" if b_form == "columns" else "load_b(start.y, column + " ~ c ~ "u, vector)"};
 //# endfor
 //# for r in range(block_rows)
 //# if not share_a

@@ -1,6 +1,8 @@
 // Operands of a batched matrix product, by strides; vectors run along the inner dimension.
-// Takes `a_vectors` and `b_vectors`: whether the inner dimension is the last one in memory and
-// a multiple of four, and `store_width` (1 or 4): neighbouring outputs that are stored at once.
+// Takes `a_vectors`: whether the inner dimension of a is the last one in memory and a multiple of
+// four; `b_form`: "inner" (the same for b), "columns" (the columns are the last dimension, and
+// both are multiples of four) or "scalar"; and `store_width` (1 or 4): neighbouring outputs that
+// are stored at once.
 
 struct Params {
     batch_dims: vec4<u32>,  // outer dimensions of the output, innermost last
@@ -21,9 +23,10 @@ ${params} params: Params;
 fn batch_start(batch: u32) -> vec2<u32> {
     var rest = batch;
     var start = vec2<u32>();
-    for (var axis = 3; axis >= 0; axis--) {
-        let index = rest % params.batch_dims[axis];
-        rest = rest / params.batch_dims[axis];
+    for (var axis = 3; axis >= 0 && rest > 0u; axis--) {
+        let outer = rest / params.batch_dims[axis];
+        let index = rest - outer * params.batch_dims[axis];
+        rest = outer;
         start += index * vec2<u32>(params.a_batch[axis], params.b_batch[axis]);
     }
     return start;
@@ -54,19 +57,27 @@ fn load_a(start: u32, row: u32, vector: u32) -> vec4<f32> {
 //# endif
 
 // Four elements of a column of b; columns past the end read the last one.
-//# if b_vectors
+//# if b_form == "inner"
 @group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;  // [batches, n, k / 4]
 
 fn load_b(start: u32, column: u32, vector: u32) -> vec4<f32> {
     return b[(start + min(column, params.n - 1u) * params.b_column) / 4u + vector];
 }
-//# else
+//# elif b_form == "scalar"
 @group(0) @binding(1) var<storage, read> b: array<f32>;  // [batches, k, n] or [batches, n, k]
 
 fn load_b(start: u32, column: u32, vector: u32) -> vec4<f32> {
     let k = along_k(vector);
     let at = start + min(column, params.n - 1u) * params.b_column + min(k, vec4<u32>(params.k - 1u)) * params.b_inner;
     return select(vec4<f32>(), vec4<f32>(b[at.x], b[at.y], b[at.z], b[at.w]), k < vec4<u32>(params.k));
+}
+//# else
+@group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;  // [batches, k, n / 4]
+
+// Four neighbouring columns.
+fn load_b_columns(start: u32, column: u32, vector: u32) -> mat4x4<f32> {
+    let at = (vec4<u32>(start + min(column, params.n - 4u)) + along_k(vector) * params.b_inner) / 4u;
+    return transpose(mat4x4<f32>(b[at.x], b[at.y], b[at.z], b[at.w]));
 }
 //# endif
 

@@ -207,10 +207,15 @@ impl Op for MatMul {
             let launch = TILES.launch().variant("tile_rows", tile_rows).variant("tile_columns", 64);
             (launch, tile_rows, 64, 1)
         };
+        let b_form = match (k.is_multiple_of(4), n.is_multiple_of(4)) {
+            (true, _) if problem.b.row_stride == 1 => "inner",
+            (true, true) if software => "columns",
+            _ => "scalar",
+        };
         let batches: usize = problem.batch.iter().product();
         Ok(launch
             .variant("a_vectors", problem.a.col_stride == 1 && k.is_multiple_of(4))
-            .variant("b_vectors", problem.b.row_stride == 1 && k.is_multiple_of(4))
+            .variant("b_form", b_form)
             .variant("store_width", store_width)
             .params(params)
             .bind_all(2, 1)
@@ -265,6 +270,7 @@ pub(super) fn cases() -> Vec<Case> {
         (&[8], &[8]),
         (&[2, 0, 4], &[4, 3]),
         (&[40_000, 1, 2], &[1, 2, 1]),
+        (&[2, 1, 19, 8], &[3, 8, 36]),
     ] {
         add(MatMul::PLAIN, a, b);
     }
