@@ -43,13 +43,13 @@ fn compute_block(batch: u32, first_row: u32, column: u32, lane: u32) {
 //# endfor
 //# endfor
     }
-//# for r in range(block_rows)
-//# if store_width == 4
-    store_output(batch, first_row + ${r}u, column, vec4<f32>(sum_${r}_0, sum_${r}_1, sum_${r}_2, sum_${r}_3));
-//# else
-//# for c in range(4)
-    store_output(batch, first_row + ${r}u, column + ${c}u, sum_${r}_${c});
+    // A loop of unknown length: unrolled, the stores would take most of the time to compile.
+    let end_row = min(first_row + BLOCK_ROWS, params.m);
+    for (var row = first_row; row < end_row; row++) {
+        var sums = vec4<f32>(sum_0_0, sum_0_1, sum_0_2, sum_0_3);
+//# for r in range(1, block_rows)
+        if row == first_row + ${r}u { sums = vec4<f32>(sum_${r}_0, sum_${r}_1, sum_${r}_2, sum_${r}_3); }
 //# endfor
-//# endif
-//# endfor
+        for (var c = 0u; c < 4u; c++) { store_output(batch, row, column + c, sums[c]); }
+    }
 }

@@ -1,8 +1,7 @@
 // Operands of a batched matrix product, by strides; vectors run along the inner dimension.
 // Takes `a_vectors`: whether the inner dimension of a is the last one in memory and a multiple of
-// four; `b_form`: "inner" (the same for b), "columns" (the columns are the last dimension, and
-// both are multiples of four) or "scalar"; and `store_width` (1 or 4): neighbouring outputs that
-// are stored at once.
+// four; and `b_form`: "inner" (the same for b), "columns" (the columns are the last dimension,
+// and both are multiples of four) or "scalar".
 
 struct Params {
     batch_dims: vec4<u32>,  // outer dimensions of the output, innermost last
@@ -81,12 +80,11 @@ fn load_b_columns(start: u32, column: u32, vector: u32) -> mat4x4<f32> {
 }
 //# endif
 
-alias Value = ${"f32" if store_width == 1 else "vec4<f32>"};
-@group(0) @binding(2) var<storage, read_write> output: array<Value>;  // [batches, m, n]
+@group(0) @binding(2) var<storage, read_write> output: array<f32>;  // [batches, m, n]
 
-fn store_output(batch: u32, row: u32, column: u32, sum: Value) {
+fn store_output(batch: u32, row: u32, column: u32, sum: f32) {
     if row >= params.m || column >= params.n { return; }
-    output[((batch * params.m + row) * params.n + column) / ${store_width}u] = params.alpha * sum;
+    output[(batch * params.m + row) * params.n + column] = params.alpha * sum;
 }
 
 // sum + a . b, in four fused steps.

@@ -10,7 +10,6 @@ use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
 pub(super) use cases::cases;
 
-static ROW: Kernel = Kernel::new("linear_row", include_str!("../../shaders/linear_row.wgsl"));
 static ROWS: Kernel = Kernel::new("linear_rows", include_str!("../../shaders/linear_rows.wgsl"));
 static MATVEC: Kernel = Kernel::new("linear_matvec", include_str!("../../shaders/linear_matvec.wgsl"));
 static TILES: Kernel = Kernel::new("linear_tiles", include_str!("../../shaders/linear_tiles.wgsl"));
@@ -107,7 +106,6 @@ impl Op for Linear {
         let kernel = Choice::new(caps, rows, output_pitch);
         let per_block = 16 / weight.dtype.size();
         let segments = self.segments(weight, caps);
-        let store_width = kernel.store_width(self.gated, &segments);
         let steps = segments.into_iter().map(|segment| {
             let params = Params {
                 rows: count(rows),
@@ -128,7 +126,6 @@ impl Op for Linear {
                 .variant("bias", self.bias)
                 .variant("gated", self.gated)
                 .variant("residual", self.residual)
-                .variant("store_width", store_width)
                 .params(params)
                 .bind(self.bindings(&segment))
                 .work((rows * sums * inner) as u64)
@@ -221,8 +218,6 @@ impl Linear {
 /// Which kernel computes a shape class on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Choice {
-    /// Software adapters, one row.
-    Row,
     /// Software adapters, blocks of this many rows.
     Rows(u32),
     /// GPUs, up to this many rows by streaming the weight once.
@@ -235,7 +230,7 @@ impl Choice {
     fn new(caps: &Caps, rows: usize, cols: usize) -> Self {
         let large_tiles = rows.div_ceil(128) * cols.div_ceil(128);
         match (caps.form(), rows) {
-            (Form::Software, 1) => Self::Row,
+            (Form::Software, 1) => Self::Rows(1),
             (Form::Software, 2..=8) => Self::Rows(8),
             (Form::Software, _) => Self::Rows(16),
             (_, 1) => Self::Matvec(1),
@@ -247,25 +242,11 @@ impl Choice {
         }
     }
 
-    /// Neighbouring outputs that are stored at once. Wide stores halve the time that a software
-    /// adapter takes to compile the register blocks, so odd shapes have a variant of their own.
-    fn store_width(self, gated: bool, segments: &[Segment]) -> u32 {
-        let width = if gated { 2 } else { 4 };
-        let aligned = |segment: &Segment| {
-            segment.cols.is_multiple_of(width) && segment.output_first.is_multiple_of(width)
-        };
-        let wide = matches!(self, Self::Rows(_)) && segments.iter().all(aligned);
-        if wide { count(width) } else { 1 }
-    }
-
     fn launch(self, caps: &Caps, rows: usize, cols: usize, gated: bool) -> Launch {
         // Outputs that stand for this many weight rows.
         let stored = |weight_rows: u32| if gated { weight_rows / 2 } else { weight_rows };
         let share_x = caps.subgroups && caps.subgroup_min >= 8;
         match self {
-            Self::Row => {
-                ROW.launch().variant("share_x", share_x).workgroups(folded(groups(cols, stored(16))))
-            }
             Self::Rows(block_rows) => ROWS
                 .launch()
                 .variant("share_x", share_x)

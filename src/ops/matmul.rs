@@ -195,17 +195,17 @@ impl Op for MatMul {
             b_column: count(problem.b.col_stride),
         };
         let software = caps.form() == Form::Software;
-        let (launch, tile_rows, tile_columns, store_width) = if software {
+        let (launch, tile_rows, tile_columns) = if software {
             let block_rows = if m <= 8 { 8 } else { 16 };
             let launch = ROWS
                 .launch()
                 .variant("block_rows", block_rows)
                 .variant("share_a", caps.subgroups && caps.subgroup_min >= 8);
-            (launch, block_rows, 32, if n.is_multiple_of(4) { 4 } else { 1 })
+            (launch, block_rows, 32)
         } else {
             let tile_rows = if m <= 16 { 16 } else { 64 };
             let launch = TILES.launch().variant("tile_rows", tile_rows).variant("tile_columns", 64);
-            (launch, tile_rows, 64, 1)
+            (launch, tile_rows, 64)
         };
         let b_form = match (k.is_multiple_of(4), n.is_multiple_of(4)) {
             (true, _) if problem.b.row_stride == 1 => "inner",
@@ -216,7 +216,6 @@ impl Op for MatMul {
         Ok(launch
             .variant("a_vectors", problem.a.col_stride == 1 && k.is_multiple_of(4))
             .variant("b_form", b_form)
-            .variant("store_width", store_width)
             .params(params)
             .bind_all(2, 1)
             .workgroups([groups(n, tile_columns), groups(m, tile_rows).min(FOLD), count(batches).min(FOLD)])
