@@ -14,6 +14,7 @@ mod template;
 
 pub use caps::{Backend, Caps, DeviceKind, Form};
 pub use launch::{Kernel, Launch, Launches, Operand, Variant};
+pub(crate) use params::params;
 pub use params::{Params, ParamsField, ParamsFormat};
 pub use parts::{Layout, RowPart, row_parts, row_pitch};
 pub use reflect::{Access, ShaderInfo};

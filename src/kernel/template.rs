@@ -9,9 +9,18 @@ use std::collections::{BTreeMap, HashSet};
 /// The shared pieces, by the path that `//# include` names.
 pub const LIBRARY: &[(&str, &str)] = &[
     ("lib/activation.wgsl", include_str!("../../shaders/lib/activation.wgsl")),
+    ("lib/bins.wgsl", include_str!("../../shaders/lib/bins.wgsl")),
+    ("lib/float_key.wgsl", include_str!("../../shaders/lib/float_key.wgsl")),
     ("lib/kv.wgsl", include_str!("../../shaders/lib/kv.wgsl")),
+    ("lib/linear_epilogue.wgsl", include_str!("../../shaders/lib/linear_epilogue.wgsl")),
+    ("lib/linear_operands.wgsl", include_str!("../../shaders/lib/linear_operands.wgsl")),
+    ("lib/philox.wgsl", include_str!("../../shaders/lib/philox.wgsl")),
     ("lib/reduce.wgsl", include_str!("../../shaders/lib/reduce.wgsl")),
+    ("lib/sample_draw.wgsl", include_str!("../../shaders/lib/sample_draw.wgsl")),
+    ("lib/sample_select.wgsl", include_str!("../../shaders/lib/sample_select.wgsl")),
+    ("lib/u64.wgsl", include_str!("../../shaders/lib/u64.wgsl")),
     ("lib/weight.wgsl", include_str!("../../shaders/lib/weight.wgsl")),
+    ("lib/weight_block.wgsl", include_str!("../../shaders/lib/weight_block.wgsl")),
 ];
 
 fn environment() -> Environment<'static> {
@@ -63,6 +72,9 @@ pub fn undeclared_variables(source: &str) -> Result<HashSet<String>> {
         if source.contains(&format!("include \"{name}\"")) {
             names.extend(undeclared_variables(piece)?);
         }
+    }
+    for (function, _) in environment.globals() {
+        names.remove(function);
     }
     Ok(names)
 }

@@ -48,7 +48,8 @@ impl Case {
 
 /// The cases of all operators.
 pub fn all() -> Vec<Case> {
-    let families: &[fn() -> Vec<Case>] = &[];
+    let families: &[fn() -> Vec<Case>] =
+        &[super::count_tokens::cases, super::linear::cases, super::sample::cases];
     families.iter().flat_map(|cases| cases()).collect()
 }
 

@@ -4,6 +4,15 @@
 //! [`Op::reference`] is the oracle that tests and `wginfer doctor` compare every kernel with.
 
 pub mod cases;
+mod count_tokens;
+mod linear;
+pub mod sample;
+mod unary;
+
+pub use count_tokens::CountTokens;
+pub use linear::Linear;
+pub use sample::Sample;
+pub use unary::UnaryFn;
 
 use crate::kernel::{Caps, Launches, Layout};
 use crate::tensor::{Spec, Tensor};

@@ -1,0 +1,186 @@
+//! Functions of one value, element by element.
+//!
+//! [`UnaryFn`] is also what fused epilogues name: one line in shaders/lib/activation.wgsl
+//! and one in [`UnaryFn::apply`] make a new function.
+
+/// A function of one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum UnaryFn {
+    /// x.
+    Identity,
+    /// max(x, 0).
+    Relu,
+    /// 1 / (1 + e^-x).
+    Sigmoid,
+    /// x sigmoid(x).
+    Silu,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// GELU approximated by the hyperbolic tangent (Hendrycks and Gimpel 2016).
+    GeluTanh,
+    /// GELU, x (1 + erf(x / sqrt 2)) / 2.
+    Gelu,
+    /// e^x.
+    Exp,
+    /// Natural logarithm.
+    Log,
+    /// Square root.
+    Sqrt,
+    /// 1 / sqrt(x).
+    InverseSqrt,
+    /// -x.
+    Neg,
+    /// |x|.
+    Abs,
+    /// 1 / x.
+    Reciprocal,
+    /// x^2.
+    Square,
+    /// Sine.
+    Sin,
+    /// Cosine.
+    Cos,
+    /// Largest integer that is not above x.
+    Floor,
+    /// Smallest integer that is not below x.
+    Ceil,
+    /// Nearest integer, ties to even.
+    Round,
+    /// Error function.
+    Erf,
+    /// log(1 + e^x).
+    Softplus,
+}
+
+impl UnaryFn {
+    /// All functions.
+    pub const ALL: [Self; 22] = [
+        Self::Identity,
+        Self::Relu,
+        Self::Sigmoid,
+        Self::Silu,
+        Self::Tanh,
+        Self::GeluTanh,
+        Self::Gelu,
+        Self::Exp,
+        Self::Log,
+        Self::Sqrt,
+        Self::InverseSqrt,
+        Self::Neg,
+        Self::Abs,
+        Self::Reciprocal,
+        Self::Square,
+        Self::Sin,
+        Self::Cos,
+        Self::Floor,
+        Self::Ceil,
+        Self::Round,
+        Self::Erf,
+        Self::Softplus,
+    ];
+
+    /// Name of the WGSL function of one f32: in lib/activation.wgsl, or WGSL's own.
+    pub const fn wgsl(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Relu => "relu",
+            Self::Sigmoid => "sigmoid",
+            Self::Silu => "silu",
+            Self::Tanh => "tanh_clamped",
+            Self::GeluTanh => "gelu_tanh",
+            Self::Gelu => "gelu",
+            Self::Exp => "exp",
+            Self::Log => "log",
+            Self::Sqrt => "sqrt",
+            Self::InverseSqrt => "inverseSqrt",
+            Self::Neg => "negate",
+            Self::Abs => "abs",
+            Self::Reciprocal => "reciprocal",
+            Self::Square => "square",
+            Self::Sin => "sin",
+            Self::Cos => "cos",
+            Self::Floor => "floor",
+            Self::Ceil => "ceil",
+            Self::Round => "round",
+            Self::Erf => "erf",
+            Self::Softplus => "softplus",
+        }
+    }
+
+    /// The function in f64.
+    pub fn apply(self, x: f64) -> f64 {
+        match self {
+            Self::Identity => x,
+            Self::Relu => x.max(0.0),
+            Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Self::Silu => x / (1.0 + (-x).exp()),
+            Self::Tanh => x.tanh(),
+            Self::GeluTanh => {
+                let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
+                0.5 * x * (1.0 + inner.tanh())
+            }
+            Self::Gelu => 0.5 * x * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2)),
+            Self::Exp => x.exp(),
+            Self::Log => x.ln(),
+            Self::Sqrt => x.sqrt(),
+            Self::InverseSqrt => 1.0 / x.sqrt(),
+            Self::Neg => -x,
+            Self::Abs => x.abs(),
+            Self::Reciprocal => 1.0 / x,
+            Self::Square => x * x,
+            Self::Sin => x.sin(),
+            Self::Cos => x.cos(),
+            Self::Floor => x.floor(),
+            Self::Ceil => x.ceil(),
+            Self::Round => x.round_ties_even(),
+            Self::Erf => erf(x),
+            Self::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
+        }
+    }
+}
+
+/// Error function to about 1e-15: below 2 the series of Abramowitz and Stegun 7.1.6, whose
+/// terms are all positive, above it the continued fraction 7.1.14 of the complement.
+fn erf(x: f64) -> f64 {
+    let magnitude = x.abs();
+    if x.is_nan() || magnitude > 6.0 {
+        return if x.is_nan() { x } else { x.signum() };
+    }
+    let square = x * x;
+    if magnitude < 2.0 {
+        let (mut term, mut sum) = (x, x);
+        for n in 1..60 {
+            term *= 2.0 * square / f64::from(2 * n + 1);
+            sum += term;
+        }
+        return std::f64::consts::FRAC_2_SQRT_PI * (-square).exp() * sum;
+    }
+    let mut fraction = magnitude;
+    for n in (1..120).rev() {
+        fraction = magnitude + f64::from(n) / 2.0 / fraction;
+    }
+    let complement = (-square).exp() / (std::f64::consts::PI.sqrt() * fraction);
+    x.signum() * (1.0 - complement)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_function_agrees_with_published_digits() {
+        let table = [
+            (0.1, 0.112_462_916_018_284_89),
+            (0.5, 0.520_499_877_813_046_5),
+            (1.0, 0.842_700_792_949_714_9),
+            (1.9, 0.992_790_429_235_257_5),
+            (2.0, 0.995_322_265_018_952_7),
+            (3.0, 0.999_977_909_503_001_4),
+            (5.0, 0.999_999_999_998_462_5),
+        ];
+        for (x, want) in table {
+            assert!((erf(x) - want).abs() < 2e-15, "erf({x}) = {}", erf(x));
+            assert!((erf(-x) + want).abs() < 2e-15);
+        }
+    }
+}

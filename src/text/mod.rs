@@ -1,0 +1,3 @@
+//! Text in and out of language models.
+
+pub mod sampling;
