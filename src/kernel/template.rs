@@ -9,6 +9,14 @@ use std::collections::{BTreeMap, HashSet};
 /// The shared pieces, by the path that `//# include` names.
 pub const LIBRARY: &[(&str, &str)] = &[
     ("lib/activation.wgsl", include_str!("../../shaders/lib/activation.wgsl")),
+    ("lib/axes.wgsl", include_str!("../../shaders/lib/axes.wgsl")),
+    ("lib/binary.wgsl", include_str!("../../shaders/lib/binary.wgsl")),
+    ("lib/elements.wgsl", include_str!("../../shaders/lib/elements.wgsl")),
+    ("lib/items.wgsl", include_str!("../../shaders/lib/items.wgsl")),
+    ("lib/kv.wgsl", include_str!("../../shaders/lib/kv.wgsl")),
+    ("lib/pack.wgsl", include_str!("../../shaders/lib/pack.wgsl")),
+    ("lib/reduce.wgsl", include_str!("../../shaders/lib/reduce.wgsl")),
+    ("lib/rows.wgsl", include_str!("../../shaders/lib/rows.wgsl")),
     ("lib/bins.wgsl", include_str!("../../shaders/lib/bins.wgsl")),
     ("lib/float_key.wgsl", include_str!("../../shaders/lib/float_key.wgsl")),
     ("lib/kv.wgsl", include_str!("../../shaders/lib/kv.wgsl")),
@@ -16,6 +24,7 @@ pub const LIBRARY: &[(&str, &str)] = &[
     ("lib/linear_operands.wgsl", include_str!("../../shaders/lib/linear_operands.wgsl")),
     ("lib/philox.wgsl", include_str!("../../shaders/lib/philox.wgsl")),
     ("lib/reduce.wgsl", include_str!("../../shaders/lib/reduce.wgsl")),
+    ("lib/rope.wgsl", include_str!("../../shaders/lib/rope.wgsl")),
     ("lib/sample_draw.wgsl", include_str!("../../shaders/lib/sample_draw.wgsl")),
     ("lib/sample_select.wgsl", include_str!("../../shaders/lib/sample_select.wgsl")),
     ("lib/u64.wgsl", include_str!("../../shaders/lib/u64.wgsl")),

@@ -10,41 +10,54 @@ use crate::{Error, Result};
 use std::f32::consts::LOG2_E;
 
 static ATTENTION: Kernel = Kernel::new("attention", include_str!("../../shaders/attention.wgsl"));
-static ATTENTION_TILE: Kernel = Kernel::new("attention_tile", include_str!("../../shaders/attention_tile.wgsl"));
+static ATTENTION_TILE: Kernel =
+    Kernel::new("attention_tile", include_str!("../../shaders/attention_tile.wgsl"));
 static ATTENTION_MERGE: Kernel =
     Kernel::new("attention_merge", include_str!("../../shaders/attention_merge.wgsl"));
 
-params!(struct Params {
-    rows: u32,
-    heads: u32,
-    kv_heads: u32,
-    head_dim: u32,
-    head_vectors: u32,
-    slots: u32,
-    context: u32,
-    window: u32,
-    row_step: u32,
-    head_step: u32,
-    head_groups: u32,
-    splits: u32,
-    scale: f32,
-    softcap: f32,
-});
+params!(
+    struct Params {
+        rows: u32,
+        heads: u32,
+        kv_heads: u32,
+        head_dim: u32,
+        head_vectors: u32,
+        slots: u32,
+        context: u32,
+        window: u32,
+        row_step: u32,
+        head_step: u32,
+        head_groups: u32,
+        splits: u32,
+        scale: f32,
+        softcap: f32,
+    }
+);
 
-params!(struct TileParams {
-    rows: u32,
-    heads: u32,
-    kv_heads: u32,
-    head_dim: u32,
-    head_vectors: u32,
-    slots: u32,
-    context: u32,
-    window: u32,
-    scale: f32,
-    softcap: f32,
-});
+params!(
+    struct TileParams {
+        rows: u32,
+        heads: u32,
+        kv_heads: u32,
+        head_dim: u32,
+        head_vectors: u32,
+        slots: u32,
+        context: u32,
+        window: u32,
+        scale: f32,
+        softcap: f32,
+    }
+);
 
-params!(struct MergeParams { items: u32, head_dim: u32, head_vectors: u32, splits: u32, row_groups: u32 });
+params!(
+    struct MergeParams {
+        items: u32,
+        head_dim: u32,
+        head_vectors: u32,
+        splits: u32,
+        row_groups: u32,
+    }
+);
 
 /// Largest head that the kernels hold in registers.
 const MAX_HEAD_DIM: usize = 256;
@@ -135,7 +148,8 @@ impl CachedAttention {
         let most = if across_rows { rows } else { self.heads_per_kv() };
         let mut queries = most.next_power_of_two().min(8).min((budget / vectors).max(1));
         // At least four workgroups, so that two cores get two each.
-        while queries > 1 && !across_rows && rows * self.kv_heads * self.heads_per_kv().div_ceil(queries) < 4 {
+        while queries > 1 && !across_rows && rows * self.kv_heads * self.heads_per_kv().div_ceil(queries) < 4
+        {
             queries /= 2;
         }
         Sharing { width, cluster, vectors, queries, across_rows }
@@ -152,8 +166,10 @@ impl CachedAttention {
         let keys = if software { 2 } else { 4 };
         let step = sharing.width as usize / sharing.cluster * keys;
         let workgroups = row_groups * self.kv_heads * head_groups;
-        let splits = if software { 1 } else { (BUSY_WORKGROUPS / workgroups).min(context / (2 * step)).max(1) };
-        let subgroup = caps.subgroups && caps.form() != Form::Plain && caps.subgroup_min as usize >= sharing.cluster;
+        let splits =
+            if software { 1 } else { (BUSY_WORKGROUPS / workgroups).min(context / (2 * step)).max(1) };
+        let subgroup =
+            caps.subgroups && caps.form() != Form::Plain && caps.subgroup_min as usize >= sharing.cluster;
         let (scale, softcap) = self.scale_and_cap();
         let attention = ATTENTION
             .launch()
@@ -340,4 +356,100 @@ impl CachedAttention {
         }
         sums
     }
+}
+
+/// Shapes of one case.
+struct Shapes {
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    rows: usize,
+    context: usize,
+    /// Position of the first row where all rows are of one sequence.
+    start: Option<usize>,
+    window: Option<u32>,
+    softcap: Option<f32>,
+}
+
+/// Multi-head, grouped and multi-query attention; mixed and inactive slots; prompt chunks that
+/// start at and after the beginning; windows below, at and above the length; heads of odd sizes.
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut random = Random::new(41);
+    let mut add = |dims: [usize; 5], start: Option<usize>, window: Option<u32>, softcap: Option<f32>| {
+        let [heads, kv_heads, head_dim, rows, context] = dims;
+        let shapes = Shapes { heads, kv_heads, head_dim, rows, context, start, window, softcap };
+        cases.push(case(&mut random, &shapes));
+    };
+    // Heads, key heads, size of a head, rows, context.
+    for (dims, window) in [
+        ([1, 1, 8, 1, 1], None),
+        ([2, 2, 10, 3, 7], None),
+        ([6, 2, 20, 8, 64], Some(5)),
+        ([8, 1, 64, 3, 130], None),
+        ([3, 3, 80, 2, 300], Some(300)),
+        ([4, 4, 128, 1, 64], Some(400)),
+        ([14, 2, 16, 5, 33], None),
+        ([2, 1, 256, 3, 70], None),
+        ([4, 2, 12, 33, 50], Some(1)),
+        ([2, 2, 64, 1, 2100], None),
+    ] {
+        add(dims, None, window, None);
+    }
+    for (dims, start, window) in [
+        ([2, 2, 64, 8, 64], 3, None),
+        ([4, 2, 8, 9, 9], 0, None),
+        ([3, 1, 10, 33, 40], 0, Some(6)),
+        ([2, 1, 20, 65, 130], 50, Some(33)),
+        ([2, 2, 64, 65, 64], 0, None),
+        ([4, 1, 80, 33, 64], 20, Some(64)),
+        ([2, 1, 128, 33, 300], 250, None),
+        ([1, 1, 256, 9, 64], 40, Some(100)),
+    ] {
+        add(dims, Some(start), window, None);
+    }
+    add([4, 2, 16, 3, 40], None, None, Some(2.0));
+    add([2, 1, 16, 33, 40], Some(1), None, Some(2.0));
+    cases
+}
+
+fn case(random: &mut Random, shapes: &Shapes) -> Case {
+    let &Shapes { heads, kv_heads, head_dim, rows, context, start, window, softcap } = shapes;
+    let slot_count = if start.is_some() { 2 } else { 3 };
+    let op = CachedAttention {
+        heads,
+        kv_heads,
+        head_dim,
+        scale: 1.0 / (head_dim as f32).sqrt(),
+        softcap,
+        window,
+        one_sequence: start.is_some(),
+    };
+    let (mut positions, mut slots) = (vec![0; rows], vec![INACTIVE; rows]);
+    // The last row of a prompt chunk, and one row in the middle of mixed ones, are inactive.
+    for row in 0..rows {
+        match start {
+            Some(start) if row == 0 || (row + 1 < rows && start + row < context) => {
+                (positions[row], slots[row]) = (number(start + row), 1);
+            }
+            None if rows == 1 || row != rows / 2 => {
+                let deepest = if row == 0 { number(context) - 1 } else { random.below(number(context)) };
+                (positions[row], slots[row]) = (deepest, random.below(number(slot_count)));
+            }
+            _ => {}
+        }
+    }
+    let cache = [slot_count, kv_heads, context, head_pitch(head_dim)];
+    let inputs = vec![
+        // Large enough for weights that differ.
+        random.tensor(DType::F32, [rows, heads, head_pitch(head_dim)], 3.0),
+        random.f32(cache),
+        random.f32(cache),
+        Tensor::from_u32([rows], &positions),
+        Tensor::from_u32([rows], &slots),
+    ];
+    let kind = if start.is_some() { "chunk" } else { "mixed" };
+    let name =
+        format!("{kind}, {rows} rows, {heads}/{kv_heads} heads of {head_dim}, context {context}, {window:?}");
+    Case::new(name, op, inputs)
 }

@@ -50,6 +50,18 @@ impl Case {
 pub fn all() -> Vec<Case> {
     let families: &[fn() -> Vec<Case>] =
         &[super::count_tokens::cases, super::linear::cases, super::sample::cases];
+    let families: &[fn() -> Vec<Case>] = &[
+        super::binary::cases,
+        super::cast::cases,
+        super::expand::cases,
+        super::reshape::cases,
+        super::slice::cases,
+        super::transpose::cases,
+        super::unary::cases,
+    ];
+        &[super::attention::cases, super::rope::cases, super::rope_cache::cases];
+    let families: &[fn() -> Vec<Case>] = &[super::linear::cases];
+    let families: &[fn() -> Vec<Case>] = &[super::count_tokens::cases, super::sample::cases];
     families.iter().flat_map(|cases| cases()).collect()
 }
 
@@ -99,5 +111,45 @@ impl Random {
         let shape = shape.into();
         let values: Vec<u32> = (0..shape.elements()).map(|_| self.below(limit)).collect();
         Tensor::from_u32(shape, &values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::{Caps, Form, ShaderInfo};
+    use std::collections::HashSet;
+
+    #[test]
+    fn shaders_of_all_cases_are_valid() {
+        let mut seen = HashSet::new();
+        for case in all() {
+            let inputs: Vec<_> = case.inputs.iter().map(|t| t.spec().clone()).collect();
+            let outputs = case.op.infer(&inputs).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+            let want = case.op.reference(&case.inputs).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+            assert_eq!(want.iter().map(|t| t.spec().clone()).collect::<Vec<_>>(), outputs, "{case:?}");
+            for (profile, mut caps) in Caps::profiles() {
+                if let Some(bytes) = case.max_binding_bytes {
+                    caps.max_binding_bytes = bytes;
+                }
+                for form in [Form::Software, Form::Subgroup, Form::Plain] {
+                    let caps = caps.clone().with_form(form);
+                    for step in case.op.launch(&caps, &inputs, &outputs).unwrap().steps {
+                        let wgsl = step.render(&caps).unwrap();
+                        if !seen.insert(wgsl.clone()) {
+                            continue;
+                        }
+                        let info = ShaderInfo::reflect(step.kernel, &wgsl, &caps, step.params.fields)
+                            .unwrap_or_else(|e| panic!("{profile} {:?}: {e}\n{wgsl}", case.name));
+                        assert_eq!(info.0.bindings.len(), step.bindings.len(), "{}", case.name);
+                        let wanted = crate::kernel::undeclared_variables(step.source).unwrap();
+                        for key in step.variants.keys() {
+                            assert!(wanted.contains(*key), "{} {key} is not used", step.kernel);
+                        }
+                    }
+                }
+            }
+        }
+        println!("{} shaders", seen.len());
     }
 }

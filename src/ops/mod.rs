@@ -3,8 +3,33 @@
 //! Pure: no device, no I/O. [`Op::launch`] is a function of [`Caps`] and specs alone, and
 //! [`Op::reference`] is the oracle that tests and `wginfer doctor` compare every kernel with.
 
+mod binary;
 pub mod cases;
 mod count_tokens;
+mod cast;
+mod expand;
+mod reshape;
+mod slice;
+mod strided;
+mod transpose;
+mod attention;
+pub mod cases;
+mod rope;
+mod rope_cache;
+
+pub use attention::{CachedAttention, INACTIVE, head_pitch};
+pub use rope::Rope;
+pub use rope_cache::RopeCache;
+mod linear;
+mod unary;
+
+pub use binary::{Binary, BinaryFn};
+pub use cast::Cast;
+pub use expand::Expand;
+pub use reshape::Reshape;
+pub use slice::{Slice, SliceRange};
+pub use transpose::Transpose;
+pub use unary::{Softcap, Unary, UnaryFn};
 mod linear;
 pub mod sample;
 mod unary;

@@ -3,6 +3,94 @@
 //! [`UnaryFn`] is also what fused epilogues name: one line in shaders/lib/activation.wgsl
 //! and one in [`UnaryFn::apply`] make a new function.
 
+use super::cases::{Case, Random};
+use super::{Expect, Inputs, Op};
+use crate::kernel::{Caps, Kernel, Launch, Launches, Spread, params};
+use crate::tensor::{DType, Spec, Tensor};
+use crate::{Error, Result};
+
+static UNARY: Kernel = Kernel::new("unary", include_str!("../../shaders/unary.wgsl"));
+
+params!(
+    struct Params {
+        items: u32,
+        per_group: u32,
+        cap: f32,
+    }
+);
+
+const FLOATS: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
+
+/// A function of every element: f32, f16 or bf16 of any shape to the same; computed in f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unary(pub UnaryFn);
+
+impl Op for Unary {
+    fn name(&self) -> &'static str {
+        "unary"
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        same_float(self, inputs)
+    }
+
+    fn launch(&self, caps: &Caps, inputs: &[Spec], _: &[Spec]) -> Result<Launches> {
+        Ok(launch(caps, &inputs[0], self.0.wgsl(), 1.0).into())
+    }
+
+    fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        Ok(vec![map(&inputs[0], |x| self.0.apply(x))])
+    }
+}
+
+/// cap tanh(x / cap): keeps every value within -cap..cap (logits and attention scores of Gemma 2).
+/// f32, f16 or bf16 of any shape to the same.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Softcap(pub f32);
+
+impl Op for Softcap {
+    fn name(&self) -> &'static str {
+        "softcap"
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        if !(self.0 > 0.0 && self.0.is_finite()) {
+            return Err(Error::op(self.name(), format!("the cap must be positive, got {}", self.0)));
+        }
+        same_float(self, inputs)
+    }
+
+    fn launch(&self, caps: &Caps, inputs: &[Spec], _: &[Spec]) -> Result<Launches> {
+        Ok(launch(caps, &inputs[0], "softcap", self.0).into())
+    }
+
+    fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let cap = f64::from(self.0);
+        Ok(vec![map(&inputs[0], |x| cap * (x / cap).tanh())])
+    }
+}
+
+fn same_float(op: &dyn Op, inputs: &[Spec]) -> Result<Vec<Spec>> {
+    let [input] = inputs.exactly(op)?;
+    input.expect_dtype(op, "the input", &FLOATS)?;
+    Ok(vec![input.clone()])
+}
+
+fn launch(caps: &Caps, input: &Spec, function: &'static str, cap: f32) -> Launch {
+    let spread = Spread::new(input.elements().div_ceil(4), caps);
+    spread
+        .launch(&UNARY)
+        .variant("dtype", input.dtype.name())
+        .variant("function", function)
+        .params(Params { items: spread.items, per_group: spread.per_group, cap })
+        .bind_all(1, 1)
+}
+
+fn map(input: &Tensor, function: impl Fn(f64) -> f64) -> Tensor {
+    let values: Vec<f64> = input.to_f64().into_iter().map(function).collect();
+    Tensor::from_f64(input.dtype(), input.dims(), &values)
+}
+
 /// A function of one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UnaryFn {
@@ -161,6 +249,44 @@ fn erf(x: f64) -> f64 {
     }
     let complement = (-square).exp() / (std::f64::consts::PI.sqrt() * fraction);
     x.signum() * (1.0 - complement)
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut random = Random::new(1);
+    let mut cases = Vec::new();
+    for function in UnaryFn::ALL {
+        // Positive where the function wants it, and never near a pole or a step of floor and round.
+        let positive =
+            matches!(function, UnaryFn::Log | UnaryFn::Sqrt | UnaryFn::InverseSqrt | UnaryFn::Reciprocal);
+        let values: Vec<f64> =
+            (0..1_021)
+                .map(|i| {
+                    if positive { 0.1 + 4.0 * random.unit().abs() } else { f64::from(i - 510) / 61.0 + 0.003 }
+                })
+                .collect();
+        for dtype in FLOATS {
+            let input = Tensor::from_f64(dtype, [1_021], &values);
+            cases.push(Case::new(format!("{function:?} {dtype}"), Unary(function), vec![input]));
+        }
+    }
+    for elements in [1, 2, 7, 33, 4_099] {
+        cases.push(Case::new("sizes", Unary(UnaryFn::Neg), vec![random.f32([elements])]));
+        let half = random.tensor(DType::F16, [elements], 3.0);
+        cases.push(Case::new("sizes f16", Unary(UnaryFn::Relu), vec![half]));
+    }
+    let large = Tensor::from_f32([5], &[-1e4, -90.0, 0.0, 90.0, 1e4]);
+    for function in [UnaryFn::Sigmoid, UnaryFn::Tanh, UnaryFn::GeluTanh, UnaryFn::Gelu, UnaryFn::Softplus] {
+        cases.push(Case::new(format!("{function:?} of large values"), Unary(function), vec![large.clone()]));
+    }
+    let ties = Tensor::from_f32([6], &[-2.5, -1.5, -0.5, 0.5, 1.5, 2.5]);
+    cases.push(Case::new("ties to even", Unary(UnaryFn::Round), vec![ties]));
+    cases.push(Case::new(
+        "values beyond the cap",
+        Softcap(30.0),
+        vec![random.tensor(DType::F32, [3, 67], 90.0)],
+    ));
+    cases.push(Case::new("f16", Softcap(2.0), vec![random.tensor(DType::F16, [129], 4.0)]));
+    cases
 }
 
 #[cfg(test)]
