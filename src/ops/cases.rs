@@ -48,20 +48,26 @@ impl Case {
 
 /// The cases of all operators.
 pub fn all() -> Vec<Case> {
-    let families: &[fn() -> Vec<Case>] =
-        &[super::count_tokens::cases, super::linear::cases, super::sample::cases];
     let families: &[fn() -> Vec<Case>] = &[
+        super::attention::cases,
         super::binary::cases,
         super::cast::cases,
+        super::count_tokens::cases,
+        super::embedding::cases,
         super::expand::cases,
+        super::gather::cases,
+        super::head_norm::cases,
+        super::layer_norm::cases,
+        super::linear::cases,
         super::reshape::cases,
+        super::rms_norm::cases,
+        super::rope::cases,
+        super::rope_cache::cases,
+        super::sample::cases,
         super::slice::cases,
         super::transpose::cases,
         super::unary::cases,
     ];
-        &[super::attention::cases, super::rope::cases, super::rope_cache::cases];
-    let families: &[fn() -> Vec<Case>] = &[super::linear::cases];
-    let families: &[fn() -> Vec<Case>] = &[super::count_tokens::cases, super::sample::cases];
     families.iter().flat_map(|cases| cases()).collect()
 }
 
