@@ -73,6 +73,14 @@ pub enum Error {
         /// The system's error.
         source: std::io::Error,
     },
+    /// A download failed; what arrived before is kept.
+    #[error("{url}: {message}")]
+    Download {
+        /// What was asked for.
+        url: String,
+        /// What was wrong.
+        message: String,
+    },
     /// A request (prompt, option, flag) cannot be served.
     #[error("{0}")]
     Request(String),

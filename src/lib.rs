@@ -1,4 +1,5 @@
 //! wginfer
+pub mod cancel;
 pub mod error;
 pub mod gpu;
 pub mod graph;
@@ -11,4 +12,6 @@ pub mod session;
 pub mod tensor;
 #[cfg(feature = "text")]
 pub mod text;
+pub mod weights;
+pub use cancel::CancelToken;
 pub use error::{Error, Result};

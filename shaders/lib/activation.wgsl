@@ -1,4 +1,5 @@
-// Activation functions of one f32. Kernels call the one that their template names.
+// Functions of one f32. Kernels call the one that their template names (`UnaryFn::wgsl`);
+// those that WGSL has itself (exp, log, sqrt, abs, ...) are called directly.
 
 fn identity(x: f32) -> f32 { return x; }
 
@@ -24,3 +25,11 @@ fn erf(x: f32) -> f32 {
 }
 
 fn gelu(x: f32) -> f32 { return 0.5 * x * (1.0 + erf(x * 0.7071067812)); }
+
+fn softplus(x: f32) -> f32 { return max(x, 0.0) + log(1.0 + exp(-abs(x))); }
+
+fn negate(x: f32) -> f32 { return -x; }
+
+fn reciprocal(x: f32) -> f32 { return 1.0 / x; }
+
+fn square(x: f32) -> f32 { return x * x; }

@@ -6,6 +6,7 @@
 //! size, layout of the parameters). Nothing of these is typed twice.
 
 mod caps;
+mod grid;
 mod launch;
 mod params;
 mod parts;
@@ -13,7 +14,9 @@ mod reflect;
 mod template;
 
 pub use caps::{Backend, Caps, DeviceKind, Form};
+pub use grid::{RowSpread, Spread, count};
 pub use launch::{Kernel, Launch, Launches, Operand, Variant};
+pub(crate) use params::params;
 pub use params::{Params, ParamsField, ParamsFormat};
 pub use parts::{Layout, RowPart, row_parts, row_pitch};
 pub use reflect::{Access, ShaderInfo};

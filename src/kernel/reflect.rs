@@ -115,7 +115,8 @@ impl ShaderInfo {
 
 /// naga's capabilities for what the device has.
 fn capabilities(caps: &Caps) -> Capabilities {
-    let mut capabilities = Capabilities::empty();
+    // unpack2x16float and pack2x16float, which every WebGPU device has.
+    let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     capabilities.set(Capabilities::SUBGROUP, caps.subgroups);
     capabilities.set(Capabilities::SHADER_FLOAT16, caps.f16);
     capabilities.set(Capabilities::IMMEDIATES, caps.immediates);

@@ -9,9 +9,25 @@ use std::collections::{BTreeMap, HashSet};
 /// The shared pieces, by the path that `//# include` names.
 pub const LIBRARY: &[(&str, &str)] = &[
     ("lib/activation.wgsl", include_str!("../../shaders/lib/activation.wgsl")),
+    ("lib/axes.wgsl", include_str!("../../shaders/lib/axes.wgsl")),
+    ("lib/binary.wgsl", include_str!("../../shaders/lib/binary.wgsl")),
+    ("lib/bins.wgsl", include_str!("../../shaders/lib/bins.wgsl")),
+    ("lib/elements.wgsl", include_str!("../../shaders/lib/elements.wgsl")),
+    ("lib/float_key.wgsl", include_str!("../../shaders/lib/float_key.wgsl")),
+    ("lib/items.wgsl", include_str!("../../shaders/lib/items.wgsl")),
     ("lib/kv.wgsl", include_str!("../../shaders/lib/kv.wgsl")),
+    ("lib/linear_epilogue.wgsl", include_str!("../../shaders/lib/linear_epilogue.wgsl")),
+    ("lib/linear_operands.wgsl", include_str!("../../shaders/lib/linear_operands.wgsl")),
+    ("lib/pack.wgsl", include_str!("../../shaders/lib/pack.wgsl")),
+    ("lib/philox.wgsl", include_str!("../../shaders/lib/philox.wgsl")),
     ("lib/reduce.wgsl", include_str!("../../shaders/lib/reduce.wgsl")),
+    ("lib/rope.wgsl", include_str!("../../shaders/lib/rope.wgsl")),
+    ("lib/rows.wgsl", include_str!("../../shaders/lib/rows.wgsl")),
+    ("lib/sample_draw.wgsl", include_str!("../../shaders/lib/sample_draw.wgsl")),
+    ("lib/sample_select.wgsl", include_str!("../../shaders/lib/sample_select.wgsl")),
+    ("lib/u64.wgsl", include_str!("../../shaders/lib/u64.wgsl")),
     ("lib/weight.wgsl", include_str!("../../shaders/lib/weight.wgsl")),
+    ("lib/weight_block.wgsl", include_str!("../../shaders/lib/weight_block.wgsl")),
 ];
 
 fn environment() -> Environment<'static> {
@@ -63,6 +79,9 @@ pub fn undeclared_variables(source: &str) -> Result<HashSet<String>> {
         if source.contains(&format!("include \"{name}\"")) {
             names.extend(undeclared_variables(piece)?);
         }
+    }
+    for (function, _) in environment.globals() {
+        names.remove(function);
     }
     Ok(names)
 }

@@ -3,7 +3,45 @@
 //! Pure: no device, no I/O. [`Op::launch`] is a function of [`Caps`] and specs alone, and
 //! [`Op::reference`] is the oracle that tests and `wginfer doctor` compare every kernel with.
 
+mod attention;
+mod binary;
 pub mod cases;
+mod cast;
+mod count_tokens;
+mod embedding;
+mod expand;
+mod gather;
+mod head_norm;
+mod layer_norm;
+mod linear;
+mod reshape;
+mod rms_norm;
+mod rope;
+mod rope_cache;
+pub mod sample;
+mod slice;
+mod strided;
+mod transpose;
+mod unary;
+
+pub use attention::{CachedAttention, INACTIVE, head_pitch};
+pub use binary::{Binary, BinaryFn};
+pub use cast::Cast;
+pub use count_tokens::CountTokens;
+pub use embedding::Embedding;
+pub use expand::Expand;
+pub use gather::Gather;
+pub use head_norm::HeadNorm;
+pub use layer_norm::LayerNorm;
+pub use linear::Linear;
+pub use reshape::Reshape;
+pub use rms_norm::RmsNorm;
+pub use rope::Rope;
+pub use rope_cache::RopeCache;
+pub use sample::Sample;
+pub use slice::{Slice, SliceRange};
+pub use transpose::Transpose;
+pub use unary::{Softcap, Unary, UnaryFn};
 
 use crate::kernel::{Caps, Launches, Layout};
 use crate::tensor::{Spec, Tensor};

@@ -5,6 +5,7 @@ pub mod chat;
 pub mod config;
 pub mod detokenizer;
 mod python;
+pub mod sampling;
 pub mod stop;
 mod strftime;
 pub mod tokenizer;

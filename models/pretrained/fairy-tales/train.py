@@ -378,24 +378,24 @@ class WindowSource:
         return windows[:, :-1].contiguous(), windows[:, 1:].contiguous()
 
 
-def held_out_windows(encoded):
-    """Windows that score every token once, with at least half a context before it where the story has it."""
-    half = CONTEXT_LENGTH // 2
+def held_out_windows(encoded, length):
+    """Windows that score every token once, with at least half a window before it where the story has it."""
+    half = length // 2
     for story in encoded:
         start = 0
         while True:
-            window = story[start : start + CONTEXT_LENGTH + 1]
-            yield window, 0 if start == 0 else CONTEXT_LENGTH - half
-            if start + CONTEXT_LENGTH + 1 >= len(story):
+            window = story[start : start + length + 1]
+            yield window, 0 if start == 0 else length - half
+            if start + length + 1 >= len(story):
                 break
             start += half
 
 
 @torch.no_grad()
-def held_out_nats(logits_of, encoded, window_step=1):
+def held_out_nats(logits_of, encoded, length=CONTEXT_LENGTH, window_step=1):
     """Sum of the loss in nats, and the number of tokens scored."""
     total, count = 0.0, 0
-    for index, (window, skipped) in enumerate(held_out_windows(encoded)):
+    for index, (window, skipped) in enumerate(held_out_windows(encoded, length)):
         if index % window_step:
             continue
         logits = logits_of(window[None, :-1])[0, skipped:].float()
@@ -466,7 +466,7 @@ def train(model, encoded_training, encoded_held_out, arguments, checkpoint_path)
             save()
             last_saved = time.time()
         if time.time() - last_evaluated > 480:
-            total, count = held_out_nats(model, encoded_held_out, window_step=4)
+            total, count = held_out_nats(model, encoded_held_out, length, window_step=4)
             print(f"held-out loss per token {total / count:.4f} (a quarter of the windows)", flush=True)
             last_evaluated = time.time()
     save()

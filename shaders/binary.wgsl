@@ -1,0 +1,37 @@
+// A function of the elements of two tensors that are broadcast to one shape: the ways of
+// broadcasting that need whole vectors only. An item is four neighbouring elements of the
+// output. An operand is read as "same" (the output's elements), "row" (its vectors repeat
+// every `count`) or "splat" (one element serves `inner` vectors; elements repeat every `count`).
+//# include "lib/pack.wgsl"
+//# include "lib/binary.wgsl"
+
+struct Params {
+    items: u32, per_group: u32,
+    left_inner: u32, left_count: u32,
+    right_inner: u32, right_count: u32,
+}
+@group(0) @binding(2) var<storage, read_write> output: array<Packed>;  // [items]
+${params} params: Params;
+
+//# for side, binding, access in [["left", 0, left], ["right", 1, right]]
+//# if access == "same"
+@group(0) @binding(${binding}) var<storage, read> ${side}: array<Packed>;
+
+fn read_${side}(item: u32) -> Values { return unpack(${side}[item]); }
+//# elif access == "row"
+@group(0) @binding(${binding}) var<storage, read> ${side}: array<Packed>;
+
+fn read_${side}(item: u32) -> Values { return unpack(${side}[item % params.${side}_count]); }
+//# else
+@group(0) @binding(${binding}) var<storage, read> ${side}: array<Word>;
+
+fn read_${side}(item: u32) -> Values {
+    let index = item / params.${side}_inner % params.${side}_count;
+    return Values(unpack_one(${side}[index / WORD], index));
+}
+//# endif
+
+//# endfor
+fn compute(item: u32) { output[item] = pack(${function}(read_left(item), read_right(item))); }
+
+//# include "lib/items.wgsl"

@@ -1,0 +1,37 @@
+// Copies a tensor along any axes: element [i, j, ...] of the output is element
+// offset + i strides[0] + j strides[1] + ... of the input. An item is four neighbouring
+// elements of the output. Axes are counted from the innermost; negative strides wrap.
+
+struct Params {
+    items: u32, per_group: u32, elements: u32, axes: u32,
+    dims_low: vec4<u32>, dims_high: vec4<u32>,
+    strides_low: vec4<u32>, strides_high: vec4<u32>,
+    offset: u32,
+}
+@group(0) @binding(0) var<storage, read> input: array<u32>;
+@group(0) @binding(1) var<storage, read_write> output: array<Quad>;  // [items]
+${params} params: Params;
+
+//# include "lib/elements.wgsl"
+//# include "lib/axes.wgsl"
+
+fn place(element: u32) -> u32 {
+    var rest = element;
+    var place = params.offset;
+    for (var axis = 0u; axis < params.axes; axis++) {
+        let size = of_axis(params.dims_low, params.dims_high, axis);
+        place += rest % size * of_axis(params.strides_low, params.strides_high, axis);
+        rest /= size;
+    }
+    return place;
+}
+
+fn compute(item: u32) {
+    var elements: vec4<u32>;
+    for (var i = 0u; i < 4u; i++) {
+        elements[i] = read_element(place(min(item * 4u + i, params.elements - 1u)));
+    }
+    output[item] = join(elements);
+}
+
+//# include "lib/items.wgsl"

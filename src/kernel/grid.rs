@@ -1,0 +1,106 @@
+//! How the work of a kernel is spread over workgroups, by the kind of device.
+//!
+//! [`Spread`] goes with lib/items.wgsl (independent items), [`RowSpread`] with lib/rows.wgsl
+//! (rows with sums or maxima over them).
+
+use super::{Caps, Form, Kernel, Launch};
+
+/// Independent items, of which each workgroup takes `per_group` neighbouring ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spread {
+    /// Number of items.
+    pub items: u32,
+    /// Items of a workgroup, a multiple of its width.
+    pub per_group: u32,
+    groups: u32,
+    width: u32,
+}
+
+impl Spread {
+    /// Spreads `items` over workgroups.
+    pub fn new(items: usize, caps: &Caps) -> Self {
+        let width = caps.elementwise_width();
+        let items = count(items);
+        let wanted = match caps.form() {
+            // A workgroup costs about as much as ten items a lane, and a few cores must get equal shares.
+            Form::Software => items.div_ceil(16).clamp(width, 1024),
+            Form::Subgroup | Form::Plain => width,
+        };
+        let per_group = wanted.max(items.div_ceil(caps.max_workgroups)).next_multiple_of(width);
+        Self { items, per_group, groups: items.div_ceil(per_group), width }
+    }
+
+    /// Starts the launch of a kernel that includes lib/items.wgsl.
+    pub fn launch(self, kernel: &Kernel) -> Launch {
+        kernel
+            .launch()
+            .variant("width", self.width)
+            .workgroups([self.groups, 1, 1])
+            .work(u64::from(self.items) * 4)
+    }
+}
+
+/// Rows with sums over them, of which each workgroup takes `rows_per_group` neighbouring ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowSpread {
+    /// Number of rows.
+    pub rows: u32,
+    /// Chunks of a row: vectors of four elements where the row's length allows, else elements.
+    pub chunks: u32,
+    /// Rows of a workgroup.
+    pub rows_per_group: u32,
+    groups: u32,
+    width: u32,
+    by: &'static str,
+    vectors: bool,
+}
+
+impl RowSpread {
+    /// Spreads rows of `cols` elements over workgroups.
+    pub fn new(rows: usize, cols: usize, caps: &Caps) -> Self {
+        let vectors = cols.is_multiple_of(4);
+        let (rows, chunks) = (count(rows), count(if vectors { cols / 4 } else { cols }));
+        let (by, width, wanted) = match caps.form() {
+            // Eight lanes share a row: as many loads as with a row each, and one row is not left to one lane.
+            Form::Software if caps.subgroups => ("subgroup", 8, rows.div_ceil(16).min(16)),
+            Form::Software => ("lane", 8, rows.div_ceil(16).next_multiple_of(8).min(64)),
+            Form::Subgroup if chunks <= 128 => {
+                ("subgroup", caps.elementwise_width(), (64 / caps.subgroup_max).max(1))
+            }
+            Form::Subgroup => ("workgroup", row_width(chunks, caps), 1),
+            Form::Plain => ("plain", row_width(chunks, caps), 1),
+        };
+        let rows_per_group = wanted.max(rows.div_ceil(caps.max_workgroups));
+        Self { rows, chunks, rows_per_group, groups: rows.div_ceil(rows_per_group), width, by, vectors }
+    }
+
+    /// Starts the launch of a kernel that includes lib/rows.wgsl.
+    pub fn launch(self, kernel: &Kernel) -> Launch {
+        kernel
+            .launch()
+            .variant("row_by", self.by)
+            .variant("width", self.width)
+            .variant("vectors", self.vectors)
+            .workgroups([self.groups, 1, 1])
+            .work(u64::from(self.rows) * u64::from(self.chunks) * if self.vectors { 4 } else { 1 })
+    }
+}
+
+/// Invocations of a workgroup that computes a row: two classes, to have few shaders.
+fn row_width(chunks: u32, caps: &Caps) -> u32 {
+    let wanted = match chunks {
+        0..=64 => 64,
+        65..=4096 => 256,
+        _ => 1024,
+    };
+    let limit = caps.max_workgroup_invocations;
+    wanted.min(if limit.is_power_of_two() { limit } else { limit.next_power_of_two() / 2 })
+}
+
+/// A number of elements as the kernels count them.
+///
+/// # Panics
+/// When it is 2^32 or more: no binding holds so many.
+pub fn count(elements: usize) -> u32 {
+    u32::try_from(elements).expect("a binding holds less than 2^32 elements")
+}

@@ -1,0 +1,295 @@
+//! Linear layers: rows times a transposed weight matrix, with bias, activation, gate and
+//! residual in the same kernel.
+
+mod cases;
+
+use super::{Expect, Op, UnaryFn};
+use crate::kernel::{Caps, Form, Kernel, Launch, Launches, Layout, Operand};
+use crate::kernel::{groups, params, row_parts, row_pitch};
+use crate::tensor::{DType, Spec, Tensor};
+use crate::{Error, Result};
+pub(super) use cases::cases;
+
+static ROW: Kernel = Kernel::new("linear_row", include_str!("../../shaders/linear_row.wgsl"));
+static ROWS: Kernel = Kernel::new("linear_rows", include_str!("../../shaders/linear_rows.wgsl"));
+static MATVEC: Kernel = Kernel::new("linear_matvec", include_str!("../../shaders/linear_matvec.wgsl"));
+static TILES: Kernel = Kernel::new("linear_tiles", include_str!("../../shaders/linear_tiles.wgsl"));
+
+params!(
+    struct Params {
+        rows: u32,
+        cols: u32,
+        inner: u32,
+        blocks: u32,
+        weight_first: u32,
+        up_first: u32,
+        output_first: u32,
+        output_pitch: u32,
+    }
+);
+
+/// Workgroups in the first dimension of a folded grid; FOLD in the shaders.
+const FOLD: u32 = 32_768;
+
+/// y = activation(x Wᵀ + b) + residual.
+///
+/// Inputs in order: x f32 `[.., k]`; the weight `[n, k]` in f32, f16 or bf16; with `bias` an f32
+/// `[n]`; with `residual` an f32 of the output's shape. Output f32 `[.., n]`.
+///
+/// `gated`: the weight has n = 2 f rows, first those of the gate, then those of up, and the
+/// output is activation(gate) * up (+ residual), f32 `[.., f]` (Shazeer 2020, "GLU Variants
+/// Improve Transformer").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Linear {
+    /// Whether a bias is added.
+    pub bias: bool,
+    /// The function of each sum.
+    pub activation: UnaryFn,
+    /// Whether the first half of the weight's rows gates the second.
+    pub gated: bool,
+    /// Whether a last input is added to the result.
+    pub residual: bool,
+}
+
+impl Linear {
+    /// x Wᵀ without anything else.
+    pub const PLAIN: Self =
+        Self { bias: false, activation: UnaryFn::Identity, gated: false, residual: false };
+
+    fn input_count(&self) -> usize {
+        2 + usize::from(self.bias) + usize::from(self.residual)
+    }
+}
+
+impl Op for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        let fail = |message: String| Err(Error::op(self.name(), message));
+        if inputs.len() != self.input_count() {
+            return fail(format!("takes {} inputs, got {}", self.input_count(), inputs.len()));
+        }
+        let (x, weight) = (&inputs[0], &inputs[1]);
+        x.expect_dtype(self, "x", &[DType::F32])?;
+        weight.expect_dtype(self, "the weight", &[DType::F32, DType::F16, DType::BF16])?;
+        let &[n, k] = weight.shape.dims() else {
+            return fail(format!("the weight must be a matrix, got {weight}"));
+        };
+        let Some((&inner, outer)) = x.shape.dims().split_last() else {
+            return fail(format!("x must have at least one dimension, got {x}"));
+        };
+        if inner != k {
+            return fail(format!("inner dimensions differ: x is {x}, the weight {weight}"));
+        }
+        if self.gated && n % 2 != 0 {
+            return fail(format!("a gated weight must have an even number of rows, got {weight}"));
+        }
+        let mut dims = outer.to_vec();
+        dims.push(if self.gated { n / 2 } else { n });
+        if self.bias {
+            inputs[2].expect_dtype(self, "the bias", &[DType::F32])?;
+            inputs[2].expect_dims(self, "the bias", &[n])?;
+        }
+        if self.residual {
+            let residual = &inputs[inputs.len() - 1];
+            residual.expect_dtype(self, "the residual", &[DType::F32])?;
+            residual.expect_dims(self, "the residual", &dims)?;
+        }
+        Ok(vec![Spec::f32(dims)])
+    }
+
+    fn launch(&self, caps: &Caps, inputs: &[Spec], outputs: &[Spec]) -> Result<Launches> {
+        let (rows, inner) = inputs[0].shape.rows_and_cols();
+        let (_, output_pitch) = outputs[0].shape.rows_and_cols();
+        let weight = &inputs[1];
+        let kernel = Choice::new(caps, rows, output_pitch);
+        let per_block = 16 / weight.dtype.size();
+        let steps = self.segments(weight, caps).into_iter().map(|segment| {
+            let params = Params {
+                rows: count(rows),
+                cols: count(segment.cols),
+                inner: count(inner),
+                blocks: count(row_pitch(inner, weight.dtype) / per_block),
+                weight_first: count(segment.weight_first),
+                up_first: count(segment.up_first),
+                output_first: count(segment.output_first),
+                output_pitch: count(output_pitch),
+            };
+            let sums = segment.cols * if self.gated { 2 } else { 1 };
+            kernel
+                .launch(caps, rows, segment.cols, self.gated)
+                .variant("weight_dtype", weight.dtype.name())
+                .variant("x_vectors", inner % per_block == 0)
+                .variant("activation", self.activation.wgsl())
+                .variant("bias", self.bias)
+                .variant("gated", self.gated)
+                .variant("residual", self.residual)
+                .params(params)
+                .bind(self.bindings(&segment))
+                .work((rows * sums * inner) as u64)
+        });
+        Ok(steps.collect::<Vec<Launch>>().into())
+    }
+
+    fn layout(&self, input: usize) -> Layout {
+        if input == 1 { Layout::Rows } else { Layout::Plain }
+    }
+
+    fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let (x, weight) = (inputs[0].to_f64(), inputs[1].to_f64());
+        let (_, k) = inputs[0].spec().shape.rows_and_cols();
+        let n = inputs[1].dims()[0];
+        let bias = if self.bias { inputs[2].to_f64() } else { vec![0.0; n] };
+        let residual = self.residual.then(|| inputs[inputs.len() - 1].to_f64());
+        let dims =
+            &self.infer(&inputs.iter().map(|input| input.spec().clone()).collect::<Vec<_>>())?[0].shape;
+        let (rows, cols) = dims.rows_and_cols();
+        let mut values = Vec::with_capacity(rows * cols);
+        for row in 0..rows {
+            let sum = |column: usize| {
+                let (x, weight) = (&x[row * k..][..k], &weight[column * k..][..k]);
+                bias[column] + x.iter().zip(weight).map(|(a, b)| a * b).sum::<f64>()
+            };
+            for column in 0..cols {
+                let value = self.activation.apply(sum(column));
+                let value = if self.gated { value * sum(cols + column) } else { value };
+                values.push(value + residual.as_ref().map_or(0.0, |residual| residual[row * cols + column]));
+            }
+        }
+        Ok(vec![Tensor::from_f64(DType::F32, dims.clone(), &values)])
+    }
+}
+
+/// Consecutive output columns whose weight rows lie in one part (gated: each half in one part).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Segment {
+    output_first: usize,
+    cols: usize,
+    weight_part: usize,
+    weight_first: usize,
+    up_part: usize,
+    up_first: usize,
+}
+
+impl Linear {
+    /// One launch for each. A gated layer binds the part of its gate rows and that of its up
+    /// rows, often the same one twice, so that part boundaries may fall anywhere.
+    fn segments(&self, weight: &Spec, caps: &Caps) -> Vec<Segment> {
+        let parts = row_parts(weight, caps);
+        let n = weight.shape.dims()[0];
+        let cols = if self.gated { n / 2 } else { n };
+        let up_offset = if self.gated { cols } else { 0 };
+        let part_of = |row: usize| {
+            let index = parts.partition_point(|part| part.start + part.rows <= row);
+            (index, parts[index])
+        };
+        let mut segments = Vec::new();
+        let mut column = 0;
+        while column < cols {
+            let (weight_part, gate) = part_of(column);
+            let (up_part, up) = part_of(column + up_offset);
+            let end = (gate.start + gate.rows).min(up.start + up.rows - up_offset).min(cols);
+            segments.push(Segment {
+                output_first: column,
+                cols: end - column,
+                weight_part,
+                weight_first: column - gate.start,
+                up_part,
+                up_first: column + up_offset - up.start,
+            });
+            column = end;
+        }
+        segments
+    }
+
+    fn bindings(&self, segment: &Segment) -> Vec<Operand> {
+        let mut operands = vec![Operand::Input(0), Operand::InputPart(1, segment.weight_part)];
+        if self.gated {
+            operands.push(Operand::InputPart(1, segment.up_part));
+        }
+        operands.extend((2..self.input_count()).map(Operand::Input));
+        operands.push(Operand::Output(0));
+        operands
+    }
+}
+
+/// Which kernel computes a shape class on a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// Software adapters, one row.
+    Row,
+    /// Software adapters, blocks of this many rows.
+    Rows(u32),
+    /// GPUs, up to this many rows by streaming the weight once.
+    Matvec(u32),
+    /// GPUs, tiles of this many rows by this many weight rows, and this depth in vectors.
+    Tiles(u32, u32, u32),
+}
+
+impl Choice {
+    fn new(caps: &Caps, rows: usize, cols: usize) -> Self {
+        let large_tiles = rows.div_ceil(128) * cols.div_ceil(128);
+        match (caps.form(), rows) {
+            (Form::Software, 1) => Self::Row,
+            (Form::Software, 2..=8) => Self::Rows(8),
+            (Form::Software, _) => Self::Rows(16),
+            (_, 1) => Self::Matvec(1),
+            (_, 2..=4) => Self::Matvec(4),
+            (_, 5..=8) => Self::Matvec(8),
+            (_, 9..=16) => Self::Tiles(16, 64, 8),
+            (_, 128..) if large_tiles >= 64 => Self::Tiles(128, 128, 2),
+            _ => Self::Tiles(64, 64, 4),
+        }
+    }
+
+    fn launch(self, caps: &Caps, rows: usize, cols: usize, gated: bool) -> Launch {
+        // Outputs that stand for this many weight rows.
+        let stored = |weight_rows: u32| if gated { weight_rows / 2 } else { weight_rows };
+        let share_x = caps.subgroups && caps.subgroup_min >= 8;
+        match self {
+            Self::Row => {
+                ROW.launch().variant("share_x", share_x).workgroups(folded(groups(cols, stored(16))))
+            }
+            Self::Rows(block_rows) => ROWS
+                .launch()
+                .variant("share_x", share_x)
+                .variant("block_rows", block_rows)
+                .workgroups(tiled(groups(cols, stored(32)), groups(rows, block_rows))),
+            Self::Matvec(batch) => {
+                let (form, width, rounds) = match caps.form() {
+                    Form::Subgroup => ("subgroup", 128, 128 / caps.subgroup_min.clamp(4, 128)),
+                    _ => ("plain", 64, 1),
+                };
+                MATVEC
+                    .launch()
+                    .variant("form", form)
+                    .variant("batch", batch)
+                    .variant("width", width)
+                    .variant("rounds", rounds)
+                    .workgroups(folded(groups(cols, rounds * stored(2))))
+            }
+            Self::Tiles(tile_rows, tile_weights, depth) => TILES
+                .launch()
+                .variant("tile_rows", tile_rows)
+                .variant("tile_weights", tile_weights)
+                .variant("depth", depth)
+                .workgroups(tiled(groups(cols, stored(tile_weights)), groups(rows, tile_rows))),
+        }
+    }
+}
+
+/// A grid of that many workgroups or a few more, folded into two dimensions.
+fn folded(workgroups: u32) -> [u32; 3] {
+    [workgroups.min(FOLD), workgroups.div_ceil(FOLD), 1]
+}
+
+/// A grid of column tiles by row tiles, the latter folded.
+fn tiled(columns: u32, rows: u32) -> [u32; 3] {
+    [columns, rows.min(FOLD), rows.div_ceil(FOLD)]
+}
+
+fn count(value: usize) -> u32 {
+    u32::try_from(value).expect("dimensions of values that fit a binding fit u32")
+}

@@ -1,0 +1,65 @@
+//! The same elements under another shape.
+
+use super::cases::{Case, Random};
+use super::{Expect, Inputs, Op, strided};
+use crate::kernel::{Caps, Kernel, Launches, Spread, params};
+use crate::tensor::{DType, Shape, Spec, Tensor};
+use crate::{Error, Result};
+
+static RESHAPE: Kernel = Kernel::new("reshape", include_str!("../../shaders/reshape.wgsl"));
+
+params!(
+    struct Params {
+        items: u32,
+        per_group: u32,
+    }
+);
+
+/// Gives a tensor the shape `dims`, by a copy. Any dtype of two or four bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reshape {
+    /// Sizes of the output's dimensions.
+    pub dims: Vec<usize>,
+}
+
+impl Op for Reshape {
+    fn name(&self) -> &'static str {
+        "reshape"
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        let [input] = inputs.exactly(self)?;
+        input.expect_dtype(self, "the input", strided::DTYPES)?;
+        let shape = Shape::from(self.dims.as_slice());
+        if shape.elements() != input.elements() {
+            let message =
+                format!("{input} has {} elements, {shape} has {}", input.elements(), shape.elements());
+            return Err(Error::op(self.name(), message));
+        }
+        Ok(vec![Spec::new(input.dtype, shape)])
+    }
+
+    fn launch(&self, caps: &Caps, inputs: &[Spec], _: &[Spec]) -> Result<Launches> {
+        let input = &inputs[0];
+        let spread = Spread::new((input.elements() * input.dtype.size()).div_ceil(16), caps);
+        let params = Params { items: spread.items, per_group: spread.per_group };
+        Ok(spread.launch(&RESHAPE).params(params).bind_all(1, 1).into())
+    }
+
+    fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        Ok(vec![inputs[0].clone().reshaped(self.dims.as_slice())])
+    }
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut random = Random::new(7);
+    let mut cases = Vec::new();
+    for (from, to) in [(vec![1], vec![]), (vec![3, 5], vec![15, 1]), (vec![64, 33], vec![2, 32, 33])] {
+        for dtype in [DType::F32, DType::F16, DType::I32] {
+            let input = random.tensor(dtype, from.clone(), 99.0);
+            let op = Reshape { dims: to.clone() };
+            cases.push(Case::new(format!("{from:?} to {to:?} {dtype}"), op, vec![input]));
+        }
+    }
+    cases
+}
