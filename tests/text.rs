@@ -378,7 +378,7 @@ fn chat_templates_render_as_in_transformers() {
         match (got, case.expected, case.expected_error) {
             (Ok(got), Some(want), None) => assert_eq!(got, want, "{}", case.name),
             (Err(error), None, Some(want)) => {
-                assert!(error.to_string().contains(&want), "{}: {error}", case.name)
+                assert!(error.to_string().contains(&want), "{}: {error}", case.name);
             }
             (got, want, _) => panic!("{}: got {got:?}, want {want:?}", case.name),
         }
