@@ -245,8 +245,7 @@ impl Builder<'_> {
             return Ok(x);
         }
         let (context, hidden) = (size(self.config.context), size(self.config.hidden));
-        let learned =
-            self.at("wpe", |scope| Ok(scope.matrix(graph, "weight", context, hidden)))?;
+        let learned = self.at("wpe", |scope| Ok(scope.matrix(graph, "weight", context, hidden)))?;
         let learned = nn::embedding(graph, learned, self.rows.positions, 1.0)?;
         nn::add(graph, x, learned)
     }

@@ -2,3 +2,4 @@
 //! They build graphs out of `nn` blocks and know nothing of devices or files of weights.
 
 pub mod config;
+pub mod decoder;

@@ -1,5 +1,6 @@
 //! wginfer
 pub mod cancel;
+pub mod checkpoint;
 pub mod error;
 pub mod gpu;
 pub mod graph;
@@ -7,6 +8,7 @@ mod json;
 pub mod kernel;
 #[path = "../models/mod.rs"]
 pub mod models;
+pub mod nn;
 pub mod ops;
 pub mod session;
 pub mod tensor;

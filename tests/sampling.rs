@@ -257,8 +257,8 @@ impl Op for U64Functions {
                 a.wrapping_sub(b),
                 u64::from(a < b),
                 u64::from(words[0]) * u64::from(words[2]),
-                (u128::from(a) * u128::from(words[2]) >> 32) as u64,
-                (u128::from(a) * u128::from(b) >> 64) as u64,
+                ((u128::from(a) * u128::from(words[2])) >> 32) as u64,
+                ((u128::from(a) * u128::from(b)) >> 64) as u64,
             ];
             results.extend(numbers.into_iter().flat_map(|number| [number as u32, (number >> 32) as u32]));
         }

@@ -38,7 +38,7 @@ pub use reshape::Reshape;
 pub use rms_norm::RmsNorm;
 pub use rope::Rope;
 pub use rope_cache::RopeCache;
-pub use sample::Sample;
+pub use sample::{FLAG_EMPTY, FLAG_INVALID, NO_TOKEN, ROW_WORDS, Sample, SampleRow};
 pub use slice::{Slice, SliceRange};
 pub use transpose::Transpose;
 pub use unary::{Softcap, Unary, UnaryFn};

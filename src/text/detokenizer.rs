@@ -3,6 +3,7 @@
 
 use super::tokenizer::Tokenizer;
 use crate::error::Result;
+use std::ops::Deref;
 
 /// Tokens in the window before it is cut.
 const WINDOW: usize = 12;
@@ -17,8 +18,9 @@ const MAX_RUN: usize = 32;
 /// byte makes the whole run invalid. So a run is held back until it ends, or until it has 32 bytes; in longer
 /// runs, valid characters in front of an invalid byte stay valid. The cost per token does not grow with the text.
 #[derive(Debug)]
-pub struct StreamDecoder<'a> {
-    tokenizer: &'a Tokenizer,
+pub struct StreamDecoder<T> {
+    /// The tokenizer, borrowed or shared.
+    tokenizer: T,
     skip_special: bool,
     window: Vec<u32>,
     /// The part of the window's text that was returned, or stands for context.
@@ -29,9 +31,9 @@ pub struct StreamDecoder<'a> {
     run_is_invalid: bool,
 }
 
-impl<'a> StreamDecoder<'a> {
+impl<T: Deref<Target = Tokenizer> + Clone> StreamDecoder<T> {
     /// Begins a text. With `skip_special`, special tokens give no text.
-    pub fn new(tokenizer: &'a Tokenizer, skip_special: bool) -> Self {
+    pub fn new(tokenizer: T, skip_special: bool) -> Self {
         Self {
             tokenizer,
             skip_special,
@@ -46,8 +48,8 @@ impl<'a> StreamDecoder<'a> {
     ///
     /// # Errors
     /// The tokenizer failed ([`crate::Error::Request`]).
-    pub fn after(tokenizer: &'a Tokenizer, skip_special: bool, prompt: &[u32]) -> Result<Self> {
-        let mut decoder = Self::new(tokenizer, skip_special);
+    pub fn after(tokenizer: T, skip_special: bool, prompt: &[u32]) -> Result<Self> {
+        let mut decoder = Self::new(tokenizer.clone(), skip_special);
         let mut tail: Vec<u32> =
             prompt.iter().rev().copied().filter(|id| decoder.has_text(*id)).take(WINDOW).collect();
         tail.reverse();
@@ -88,7 +90,7 @@ impl<'a> StreamDecoder<'a> {
     pub fn flush(&mut self) -> Result<Option<String>> {
         let text = self.tokenizer.decode(&self.window, self.skip_special)?;
         let rest = self.unsent(&text);
-        *self = Self::new(self.tokenizer, self.skip_special);
+        *self = Self::new(self.tokenizer.clone(), self.skip_special);
         Ok(rest)
     }
 
