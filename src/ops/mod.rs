@@ -36,7 +36,6 @@ pub use head_norm::HeadNorm;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use matmul::MatMul;
-pub use unary::UnaryFn;
 pub use reshape::Reshape;
 pub use rms_norm::RmsNorm;
 pub use rope::Rope;
