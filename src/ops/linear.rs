@@ -5,7 +5,7 @@ mod cases;
 
 use super::{Expect, Op, UnaryFn};
 use crate::kernel::{Caps, Form, Kernel, Launch, Launches, Layout, Operand};
-use crate::kernel::{groups, params, row_parts, row_pitch};
+use crate::kernel::{count, groups, params, row_parts, row_pitch};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
 pub(super) use cases::cases;
@@ -283,8 +283,4 @@ fn folded(workgroups: u32) -> [u32; 3] {
 /// A grid of column tiles by row tiles, the latter folded.
 fn tiled(columns: u32, rows: u32) -> [u32; 3] {
     [columns, rows.min(FOLD), rows.div_ceil(FOLD)]
-}
-
-fn count(value: usize) -> u32 {
-    u32::try_from(value).expect("dimensions of values that fit a binding fit u32")
 }

@@ -2,7 +2,7 @@
 
 use super::cases::{Case, Random};
 use super::{Expect, Inputs, Op};
-use crate::kernel::{Caps, Form, Kernel, Launches, groups, params};
+use crate::kernel::{Caps, Form, Kernel, Launches, count, groups, params};
 use crate::tensor::{DType, Shape, Spec, Tensor};
 use crate::{Error, Result};
 
@@ -238,10 +238,6 @@ impl Op for MatMul {
         }
         Ok(vec![Tensor::from_f64(DType::F32, problem.output().shape, &values)])
     }
-}
-
-fn count(value: usize) -> u32 {
-    u32::try_from(value).expect("dimensions of values that fit a binding fit u32")
 }
 
 pub(super) fn cases() -> Vec<Case> {
