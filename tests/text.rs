@@ -74,7 +74,7 @@ fn tokenizers() -> Vec<(String, Tokenizer)> {
     all
 }
 
-fn stream(mut decoder: StreamDecoder<'_>, ids: &[u32]) -> String {
+fn stream(mut decoder: StreamDecoder<&Tokenizer>, ids: &[u32]) -> String {
     let mut text = String::new();
     for id in ids {
         text.push_str(&decoder.push(*id).unwrap().unwrap_or_default());
@@ -180,6 +180,9 @@ fn long_runs_of_byte_tokens_are_not_held_back() {
     }
     got.push_str(&decoder.flush().unwrap().unwrap_or_default());
     assert_eq!(got, tokenizer.decode(&ids, true).unwrap());
+    let rest = StreamDecoder::after(&tokenizer, true, &ids[..60]).unwrap();
+    let space = tokenizer.encode("and", false).unwrap();
+    assert_eq!(stream(rest, &space), " and", "a prompt that ends in byte tokens");
 }
 
 #[test]
