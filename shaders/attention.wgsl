@@ -103,8 +103,8 @@ fn highest_of(score: Scores) -> f32 {
 // Keys that a row may see: its own and those before it; none where the row is inactive.
 fn visible_keys(row: u32) -> u32 {
     let at = min(row, params.rows - 1u);
-    let active = row < params.rows && slots[at] < params.slots;
-    return select(0u, min(positions[at], params.context - 1u) + 1u, active);
+    let is_active = row < params.rows && slots[at] < params.slots;
+    return select(0u, min(positions[at], params.context - 1u) + 1u, is_active);
 }
 
 var<workgroup> stats: array<vec2<f32>, CLUSTERS * QUERIES>;

@@ -18,6 +18,7 @@ pub const LIBRARY: &[(&str, &str)] = &[
     ("lib/kv.wgsl", include_str!("../../shaders/lib/kv.wgsl")),
     ("lib/linear_epilogue.wgsl", include_str!("../../shaders/lib/linear_epilogue.wgsl")),
     ("lib/linear_operands.wgsl", include_str!("../../shaders/lib/linear_operands.wgsl")),
+    ("lib/matmul_operands.wgsl", include_str!("../../shaders/lib/matmul_operands.wgsl")),
     ("lib/pack.wgsl", include_str!("../../shaders/lib/pack.wgsl")),
     ("lib/philox.wgsl", include_str!("../../shaders/lib/philox.wgsl")),
     ("lib/rope.wgsl", include_str!("../../shaders/lib/rope.wgsl")),

@@ -48,6 +48,7 @@ impl Case {
 
 /// The cases of all operators.
 pub fn all() -> Vec<Case> {
+    let families: &[fn() -> Vec<Case>] = &[super::linear::cases, super::matmul::cases];
     let families: &[fn() -> Vec<Case>] = &[
         super::argmax::cases,
         super::attention::cases,
