@@ -15,6 +15,7 @@ pub const LIBRARY: &[(&str, &str)] = &[
     ("lib/elements.wgsl", include_str!("../../shaders/lib/elements.wgsl")),
     ("lib/float_key.wgsl", include_str!("../../shaders/lib/float_key.wgsl")),
     ("lib/items.wgsl", include_str!("../../shaders/lib/items.wgsl")),
+    ("lib/cluster.wgsl", include_str!("../../shaders/lib/cluster.wgsl")),
     ("lib/kv.wgsl", include_str!("../../shaders/lib/kv.wgsl")),
     ("lib/linear_epilogue.wgsl", include_str!("../../shaders/lib/linear_epilogue.wgsl")),
     ("lib/linear_operands.wgsl", include_str!("../../shaders/lib/linear_operands.wgsl")),
