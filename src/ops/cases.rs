@@ -48,7 +48,6 @@ impl Case {
 
 /// The cases of all operators.
 pub fn all() -> Vec<Case> {
-    let families: &[fn() -> Vec<Case>] = &[super::linear::cases, super::matmul::cases];
     let families: &[fn() -> Vec<Case>] = &[
         super::argmax::cases,
         super::attention::cases,
@@ -62,6 +61,7 @@ pub fn all() -> Vec<Case> {
         super::head_norm::cases,
         super::layer_norm::cases,
         super::linear::cases,
+        super::matmul::cases,
         super::reduce::cases,
         super::reshape::cases,
         super::rms_norm::cases,
