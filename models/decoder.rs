@@ -105,7 +105,11 @@ pub fn find_root(config: &DecoderConfig, has_tensor: impl Fn(&str) -> bool) -> &
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    match (path, name) {
+        ("", name) => name.to_owned(),
+        (path, "") => path.to_owned(),
+        (path, name) => format!("{path}.{name}"),
+    }
 }
 
 /// A decoder's description, from which the graphs of its runs are built.
@@ -245,8 +249,7 @@ impl Builder<'_> {
             return Ok(x);
         }
         let (context, hidden) = (size(self.config.context), size(self.config.hidden));
-        let learned =
-            self.at("wpe", |scope| Ok(scope.matrix(graph, "weight", context, hidden)))?;
+        let learned = self.at("wpe", |scope| Ok(scope.matrix(graph, "weight", context, hidden)))?;
         let learned = nn::embedding(graph, learned, self.rows.positions, 1.0)?;
         nn::add(graph, x, learned)
     }

@@ -49,7 +49,7 @@ ${params} params: Params;
 @group(0) @binding(0) var<storage, read> logits: array<f32>;                // [rows, vocab]
 @group(0) @binding(1) var<storage, read> row_slots: array<u32>;             // [rows]
 @group(0) @binding(2) var<storage, read> settings: array<u32>;              // [rows, 16]
-@group(0) @binding(3) var<storage, read_write> sampled: array<vec2<u32>>;   // [rows] (token, flags)
+@group(0) @binding(3) var<storage, read_write> sampled: array<u32>;         // [rows] token, and flags in the two highest bits
 @group(0) @binding(4) var<storage, read_write> counts: array<u32>;          // [slots, vocab]
 // Of each row: keys of all tokens, keys of the listed candidates, their tokens.
 @group(0) @binding(5) var<storage, read_write> keys: array<u32>;            // [rows, vocab + 2 LIST]
@@ -145,46 +145,25 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let flags = lane_ties[0] | select(0u, 2u, row.highest_key <= EXCLUDED);
         workgroupBarrier();
 
-        var threshold = 0u;
-        var limit = NO_LIMIT;
-        var prefix = 0u;
-        var rest = vec2<u32>(0u, 0u);
-        let top_k = select(0u, settings[words + 2u], (mode & TOP_K) != 0u);
-        if (mode & (TOP_K | TOP_P)) != 0u {
-            rest = list_candidates(lane, top_k, settings[words + 3u]);
-        }
-        // Passes 0 to 3 select by count, 4 to 7 by mass.
-        let first_pass = select(4u, 0u, top_k > 0u);
-        let end_pass = select(4u, 8u, (mode & TOP_P) != 0u);
-        for (var pass_index = first_pass; pass_index < end_pass; pass_index++) {
-            let by_mass = pass_index >= 4u;
-            let shift = 24u - 8u * (pass_index & 3u);
-            if shift == 24u { prefix = 0u; }
-            fill_bins(lane, threshold, prefix, shift, by_mass);
-            // Top-p works on the mass that top-k left.
-            if pass_index == 4u && top_k > 0u { rest = share_of_mass(settings[words + 3u]); }
-            let found = find_bin(rest);
-            rest = found.rest;
-            prefix |= found.bin << shift;
-            if shift == 0u {
-                threshold = prefix;
-                if by_mass { limit = ties_to_reach(rest, mass_of(threshold)); }
-            }
-            workgroupBarrier();
-        }
+        let kept = find_threshold(
+            lane,
+            select(0u, settings[words + 2u], (mode & TOP_K) != 0u),
+            (mode & TOP_P) != 0u,
+            settings[words + 3u],
+        );
         if (mode & GREEDY) == 0u {
             let random = philox(
                 vec4<u32>(settings[words + 10u], 0u, 0u, 0u),
                 vec2<u32>(settings[words + 8u], settings[words + 9u]),
             );
-            let item = draw(lane, threshold, limit, settings[words + 4u], random.xy);
+            let item = draw(lane, kept.key, kept.ties, settings[words + 4u], random.xy);
             if item < row.items { token = token_of(item); }
         }
         if lane == 0u {
-            sampled[group.x] = vec2<u32>(token, flags);
+            sampled[group.x] = token | (flags << 30u);
             counts[row.counts + token] += 1u;
         }
     } else if lane == 0u {
-        sampled[group.x] = vec2<u32>(NO_TOKEN, 0u);
+        sampled[group.x] = NO_TOKEN;
     }
 }

@@ -44,7 +44,12 @@ impl<'a> Checkpoint<'a> {
     ///
     /// # Errors
     /// [`Error::File`] that lists all missing, misshapen and extra tensors.
-    pub fn check<'g>(&self, graphs: impl IntoIterator<Item = &'g Graph>, root: &str, tied_head: &str) -> Result<()> {
+    pub fn check<'g>(
+        &self,
+        graphs: impl IntoIterator<Item = &'g Graph>,
+        root: &str,
+        tied_head: &str,
+    ) -> Result<()> {
         let mut wanted: BTreeMap<&str, &Shape> = BTreeMap::new();
         for graph in graphs {
             for (_, value) in graph.values() {
@@ -58,7 +63,9 @@ impl<'a> Checkpoint<'a> {
             match self.weights.spec(name) {
                 Some(spec) if spec.shape == **shape => {}
                 Some(spec) => problems.push(format!("`{name}`: expected shape {shape}, got {spec}")),
-                None => problems.push(format!("`{name}`: expected shape {shape}, {}", self.weights.absent(name))),
+                None => {
+                    problems.push(format!("`{name}`: expected shape {shape}, {}", self.weights.absent(name)))
+                }
             }
         }
         let wanted: BTreeSet<&str> = wanted.into_keys().collect();

@@ -1,9 +1,14 @@
 //! wginfer
 pub mod cancel;
+pub mod checkpoint;
 pub mod error;
 pub mod gpu;
 pub mod graph;
+mod json;
 pub mod kernel;
+#[path = "../models/mod.rs"]
+pub mod models;
+pub mod nn;
 pub mod ops;
 pub mod session;
 pub mod tensor;

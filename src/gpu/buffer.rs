@@ -137,19 +137,12 @@ impl Gpu {
         })
     }
 
-    /// Waits for a submission; never longer than the device lives.
+    /// Waits for a submission; never longer than the device lives. Without a timeout: wgpu 30
+    /// may panic when one expires while another thread submits.
     pub(super) fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
-        loop {
-            let timeout = Some(std::time::Duration::from_millis(200));
-            let poll = wgpu::PollType::Wait { submission_index: Some(index.clone()), timeout };
-            match self.shared.device.poll(poll) {
-                Ok(_) => return self.check_alive(),
-                Err(wgpu::PollError::Timeout) => self.check_alive()?,
-                Err(error) => {
-                    self.check_alive()?;
-                    return Err(Error::Device { what: "waiting".into(), message: error.to_string() });
-                }
-            }
-        }
+        let poll = wgpu::PollType::Wait { submission_index: Some(index), timeout: None };
+        let polled = self.shared.device.poll(poll);
+        self.check_alive()?;
+        polled.map(drop).map_err(|error| Error::Device { what: "waiting".into(), message: error.to_string() })
     }
 }

@@ -136,7 +136,10 @@ impl Attention {
 pub fn rotary_table(frequencies: &[f64], factor: f64, context: usize) -> Tensor {
     let row = |position: usize| {
         let angles = frequencies.iter().map(move |frequency| position as f64 * frequency);
-        angles.clone().map(move |angle| angle.cos() * factor).chain(angles.map(move |angle| angle.sin() * factor))
+        angles
+            .clone()
+            .map(move |angle| angle.cos() * factor)
+            .chain(angles.map(move |angle| angle.sin() * factor))
     };
     let values: Vec<f64> = (0..context).flat_map(row).collect();
     Tensor::from_f64(DType::F32, [context, frequencies.len() * 2], &values)

@@ -31,7 +31,12 @@ impl Projection {
     }
 
     /// The rows of one tensor `[rows, cols]` in another order.
-    pub fn reordered(tensor: &str, rows: usize, cols: usize, order: impl IntoIterator<Item = Range<usize>>) -> Self {
+    pub fn reordered(
+        tensor: &str,
+        rows: usize,
+        cols: usize,
+        order: impl IntoIterator<Item = Range<usize>>,
+    ) -> Self {
         let parts = order.into_iter().map(|range| (tensor.to_owned(), rows, range)).collect();
         Self { parts, cols, ..Self::default() }
     }

@@ -34,7 +34,9 @@ impl Norm {
         let (_, width) = graph.spec(x).shape.rows_and_cols();
         let weight = scope.vector(graph, &format!("{name}.weight"), width);
         match self.kind {
-            NormKind::Rms => graph.add_one(RmsNorm { eps: self.eps, offset: self.offset }, &[x, weight]),
+            NormKind::Rms => {
+                graph.add_one(RmsNorm { eps: self.eps, offset: self.offset, residual: false }, &[x, weight])
+            }
             NormKind::Layer => {
                 let bias = scope.vector(graph, &format!("{name}.bias"), width);
                 graph.add_one(LayerNorm { eps: self.eps, bias: true }, &[x, weight, bias])

@@ -14,7 +14,13 @@ fn counts(graph: &mut Graph, slots: usize, vocab: usize) -> ValueId {
 ///
 /// # Errors
 /// When the shapes do not fit.
-pub fn count_tokens(graph: &mut Graph, tokens: ValueId, rows: ValueId, slots: usize, vocab: usize) -> Result<ValueId> {
+pub fn count_tokens(
+    graph: &mut Graph,
+    tokens: ValueId,
+    rows: ValueId,
+    slots: usize,
+    vocab: usize,
+) -> Result<ValueId> {
     let counts = counts(graph, slots, vocab);
     graph.add_one(CountTokens { vocab }, &[tokens, rows, counts])
 }

@@ -62,7 +62,14 @@ impl WeightTypes for HashMap<String, DType> {
 }
 
 const fn run(rows: usize, one_sequence: bool, logits: LogitRows, sampled: bool) -> Run {
-    Run { rows, one_sequence, logits, sampled, counted: one_sequence && !matches!(logits, LogitRows::All), hidden: false }
+    Run {
+        rows,
+        one_sequence,
+        logits,
+        sampled,
+        counted: one_sequence && !matches!(logits, LogitRows::All),
+        hidden: false,
+    }
 }
 
 impl Engine {
@@ -71,7 +78,11 @@ impl Engine {
     ///
     /// # Errors
     /// When the configuration's sizes do not fit each other.
-    pub fn first_graphs(decoder: &Decoder, types: &dyn WeightTypes, prompt_rows: usize) -> Result<Vec<(Run, Graph)>> {
+    pub fn first_graphs(
+        decoder: &Decoder,
+        types: &dyn WeightTypes,
+        prompt_rows: usize,
+    ) -> Result<Vec<(Run, Graph)>> {
         let cache = decoder.cache();
         let rows = prompt_rows.min(cache.context);
         let largest = PROMPT_ROWS.into_iter().find(|&count| count >= rows).unwrap_or(512);
@@ -150,7 +161,9 @@ impl Engine {
     fn check_ids(&self, ids: &[u32]) -> Result<()> {
         let vocab = self.config().vocab_size;
         match ids.iter().find(|&&id| id >= vocab) {
-            Some(id) => Err(Error::Request(format!("token id {id} is outside the vocabulary of {vocab} tokens"))),
+            Some(id) => {
+                Err(Error::Request(format!("token id {id} is outside the vocabulary of {vocab} tokens")))
+            }
             None => Ok(()),
         }
     }
@@ -223,13 +236,17 @@ impl Engine {
         let count = DECODE_ROWS.into_iter().find(|&count| count >= rows.len());
         let Some(count) = count.filter(|_| rows.len() <= self.slots()) else {
             let slots = self.slots();
-            return Err(Error::Request(format!("{} sequences at a time, there are {slots} slots", rows.len())));
+            return Err(Error::Request(format!(
+                "{} sequences at a time, there are {slots} slots",
+                rows.len()
+            )));
         };
         let plan = self.plan(run(count, false, LogitRows::All, true))?;
         let (mut tokens, mut positions) = (vec![0u32; count], vec![0u32; count]);
         let (mut slots, mut settings) = (vec![INACTIVE; count], vec![0u32; count * ROW_WORDS]);
         for (index, row) in rows.iter().enumerate() {
-            (tokens[index], positions[index], slots[index]) = (row.token, as_u32(row.position), as_u32(row.slot));
+            (tokens[index], positions[index], slots[index]) =
+                (row.token, as_u32(row.position), as_u32(row.slot));
             settings[index * ROW_WORDS..][..ROW_WORDS].copy_from_slice(&row.sampling.to_words());
         }
         let given: [(&str, &[u8]); 4] = [
@@ -329,7 +346,8 @@ fn sampled_tokens(next: &Tensor) -> Result<Vec<u32>> {
         .map(|word| match word {
             NO_TOKEN => Ok(NO_TOKEN),
             word if word & crate::ops::FLAG_INVALID != 0 => Err(Error::Request(
-                "the logits contain NaN or infinity: the weights are broken, or overflow in this dtype".into(),
+                "the logits contain NaN or infinity: the weights are broken, or overflow in this dtype"
+                    .into(),
             )),
             word if word & crate::ops::FLAG_EMPTY != 0 => {
                 Err(Error::Request("all logits are minus infinity: the weights are broken".into()))

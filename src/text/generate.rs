@@ -5,17 +5,19 @@ use super::engine::DecodeRow;
 use super::model::{SlotGuard, TextModel};
 use super::sampling::SamplingSettings;
 use super::stop::StopMatcher;
+use super::tokenizer::Tokenizer;
 use crate::cancel::CancelToken;
 use crate::{Error, Result};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a generation starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prompt {
-    /// Text, tokenised with the model's special tokens.
+    /// Text, tokenised with the special tokens that the model wants around it. A BOS token that is
+    /// written at its start, as chat templates do, is not doubled.
     Text(String),
-    /// Text in which special tokens are already written, as a rendered chat template.
-    Rendered(String),
     /// Token ids, used as they are.
     Ids(Vec<u32>),
 }
@@ -142,7 +144,7 @@ struct Sequence {
     prompt_length: usize,
     options: GenerateOptions,
     end_tokens: Vec<u32>,
-    decoder: StreamDecoder,
+    decoder: Option<StreamDecoder<Arc<Tokenizer>>>,
     stop: StopMatcher,
     text: String,
     finished: Option<FinishReason>,
@@ -178,7 +180,10 @@ impl Sequence {
         if self.end_tokens.contains(&token) {
             self.finished = Some(FinishReason::EndToken);
         } else {
-            let whole = self.decoder.push(token)?.unwrap_or_default();
+            let whole = match &mut self.decoder {
+                Some(decoder) => decoder.push(token)?.unwrap_or_default(),
+                None => String::new(),
+            };
             let output = self.stop.push(&whole);
             text = output.text;
             if output.stop.is_some() {
@@ -198,7 +203,10 @@ impl Sequence {
 
     /// The text that was held back as it might have become a stop string or a character.
     fn rest(&mut self) -> Result<String> {
-        let whole = self.decoder.finish()?;
+        let whole = match &mut self.decoder {
+            Some(decoder) => decoder.flush()?.unwrap_or_default(),
+            None => String::new(),
+        };
         let output = self.stop.push(&whole);
         let mut text = output.text;
         if output.stop.is_some() {
@@ -251,9 +259,9 @@ impl Batch {
         self.sequences.push(Sequence {
             slot,
             prompt_length: ids.len(),
+            decoder: self.model.stream_decoder(&ids)?,
             ids,
             end_tokens,
-            decoder: self.model.stream_decoder(),
             stop: StopMatcher::new(options.stop.clone()),
             options: options.clone(),
             text: String::new(),
@@ -287,7 +295,8 @@ impl Batch {
         let started = Instant::now();
         let rows: Vec<DecodeRow> = active.iter().map(|&index| self.sequences[index].decode_row()).collect();
         let cancel = self.shared_cancel(&active);
-        let tokens = match self.model.engine().decode(&rows, &cancel) {
+        let decoded = self.model.engine().decode(&rows, &cancel);
+        let tokens = match decoded {
             Ok(tokens) => tokens,
             Err(Error::Cancelled) => {
                 pieces.extend(self.end_cancelled()?);
@@ -367,7 +376,7 @@ impl Batch {
 #[derive(Debug)]
 pub struct TextStream {
     batch: Batch,
-    waiting: std::collections::VecDeque<Piece>,
+    waiting: VecDeque<Piece>,
     failed: bool,
 }
 
@@ -375,7 +384,7 @@ impl TextStream {
     pub(super) fn new(model: &TextModel, prompt: &Prompt, options: &GenerateOptions) -> Result<Self> {
         let mut batch = Batch::new(model);
         batch.add(prompt, options)?;
-        Ok(Self { batch, waiting: std::collections::VecDeque::new(), failed: false })
+        Ok(Self { batch, waiting: VecDeque::new(), failed: false })
     }
 
     /// The text so far, or the whole of it when the iterator has ended.

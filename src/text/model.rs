@@ -14,9 +14,10 @@ use crate::models::decoder::{Decoder, find_root};
 use crate::nn::Cache;
 use crate::session::default_budget;
 use crate::tensor::DType;
-use crate::weights::{FileWeights, Weights, resolve_model};
+use crate::weights::hub::resolve_model;
+use crate::weights::{FileWeights, Weights};
 use crate::{Error, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,10 @@ pub struct ModelBuilder {
 
 impl std::fmt::Debug for ModelBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ModelBuilder").field("dtype", &self.dtype).field("context", &self.context).finish_non_exhaustive()
+        f.debug_struct("ModelBuilder")
+            .field("dtype", &self.dtype)
+            .field("context", &self.context)
+            .finish_non_exhaustive()
     }
 }
 
@@ -123,13 +127,12 @@ impl ModelBuilder {
         let started = Instant::now();
         let config = DecoderConfig::load(folder)?;
         let generation = GenerationConfig::load(folder, config.vocab_size)?;
-        let tokenizer = Tokenizer::load(folder)?;
-        let chat = ChatTemplate::load(folder, Fallback::default())?;
+        let tokenizer = load_tokenizer(folder, &config, &generation)?;
         let weights = FileWeights::open(folder)?;
         let gpu = self.gpu.take().map_or_else(Gpu::new, Ok)?;
-        let cache = Cache { slots: self.slots()?, context: self.context_for(&config)? };
+        let cache = Cache { slots: self.checked_slots()?, context: self.context_for(&config)? };
         let root = find_root(&config, |name| weights.spec(name).is_some());
-        let end_tokens = end_tokens(&config, &generation, tokenizer.as_ref());
+        let end_tokens = end_tokens(&config, &generation, tokenizer.as_deref());
         let checkpoint = Checkpoint::new(&weights, folder, self.dtype);
         let decoder = Decoder::new(config, root, cache);
         let options = EngineOptions {
@@ -143,7 +146,10 @@ impl ModelBuilder {
         let report = checkpoint.report();
         if report.nan_or_inf > 0 {
             let count = report.nan_or_inf;
-            return Err(Error::file(folder, format!("{count} weights are NaN or infinite: the file is broken")));
+            return Err(Error::file(
+                folder,
+                format!("{count} weights are NaN or infinite: the file is broken"),
+            ));
         }
         if report.overflowed > 0 {
             log::warn!("{}: {} weights overflow in this dtype", folder.display(), report.overflowed);
@@ -152,8 +158,8 @@ impl ModelBuilder {
         let inner = Inner {
             engine: Mutex::new(engine),
             slots: Mutex::new(slots),
+            folder: folder.to_owned(),
             tokenizer,
-            chat,
             generation,
             end_tokens,
             cache,
@@ -163,7 +169,7 @@ impl ModelBuilder {
         Ok(TextModel(Arc::new(inner)))
     }
 
-    fn slots(&self) -> Result<usize> {
+    fn checked_slots(&self) -> Result<usize> {
         match self.slots.unwrap_or(1) {
             slots @ 1..=32 => Ok(slots),
             slots => Err(Error::Request(format!("slots must be 1 to 32, got {slots}"))),
@@ -175,8 +181,14 @@ impl ModelBuilder {
         match self.context {
             Some(0) => Err(Error::Request("the context must be at least 1 token, got 0".into())),
             Some(context) if context > limit => {
-                let why = if config.positions == Positions::Learned { "has positions for" } else { "was trained for" };
-                Err(Error::Request(format!("a context of {context} tokens was asked for, the model {why} {limit}")))
+                let why = if config.positions == Positions::Learned {
+                    "has positions for"
+                } else {
+                    "was trained for"
+                };
+                Err(Error::Request(format!(
+                    "a context of {context} tokens was asked for, the model {why} {limit}"
+                )))
             }
             Some(context) => Ok(context),
             None => Ok(limit.min(DEFAULT_CONTEXT)),
@@ -184,8 +196,29 @@ impl ModelBuilder {
     }
 }
 
+/// The tokenizer, where the folder has one; special tokens that it does not name come from the
+/// configuration.
+fn load_tokenizer(
+    folder: &Path,
+    config: &DecoderConfig,
+    generation: &GenerationConfig,
+) -> Result<Option<Arc<Tokenizer>>> {
+    if !folder.join("tokenizer.json").exists() {
+        return Ok(None);
+    }
+    let mut tokenizer = Tokenizer::load(folder)?;
+    let bos = generation.bos_id.or(config.bos_id);
+    let eos = generation.eos_ids.first().or(config.eos_ids.first()).copied();
+    tokenizer.fill_special_ids(bos, eos, generation.pad_id);
+    Ok(Some(Arc::new(tokenizer)))
+}
+
 /// Tokens that end a text: generation_config.json's, else config.json's, else the tokenizer's.
-fn end_tokens(config: &DecoderConfig, generation: &GenerationConfig, tokenizer: Option<&Tokenizer>) -> Vec<u32> {
+fn end_tokens(
+    config: &DecoderConfig,
+    generation: &GenerationConfig,
+    tokenizer: Option<&Tokenizer>,
+) -> Vec<u32> {
     if !generation.eos_ids.is_empty() {
         return generation.eos_ids.clone();
     }
@@ -206,8 +239,8 @@ struct SlotState {
 struct Inner {
     engine: Mutex<Engine>,
     slots: Mutex<Vec<SlotState>>,
-    tokenizer: Option<Tokenizer>,
-    chat: Option<ChatTemplate>,
+    folder: PathBuf,
+    tokenizer: Option<Arc<Tokenizer>>,
     generation: GenerationConfig,
     end_tokens: Vec<u32>,
     cache: Cache,
@@ -274,20 +307,15 @@ impl TextModel {
         Ok(batch.into_generations())
     }
 
-    /// Renders a conversation with the model's chat template, ready to be answered.
+    /// Renders a conversation with the model's chat template, ready to be answered; `fallback`
+    /// says what to do for a model without one.
     ///
     /// # Errors
-    /// [`Error::Request`] when the model has no template, or what the template raises.
-    pub fn render_chat(&self, messages: &[ChatMessage]) -> Result<Prompt> {
-        let Some(chat) = &self.0.chat else {
-            return Err(Error::Request("the model has no chat template".into()));
-        };
-        let token = |id: Option<u32>| {
-            id.and_then(|id| self.0.tokenizer.as_ref()?.token(id)).unwrap_or_default()
-        };
-        let bos = token(self.0.tokenizer.as_ref().and_then(Tokenizer::bos_id));
-        let eos = token(self.0.tokenizer.as_ref().and_then(Tokenizer::eos_id));
-        chat.render(messages, true, &bos, &eos).map(Prompt::Rendered)
+    /// [`Error::File`] for a broken template, or what the template raises.
+    pub fn render_chat(&self, messages: &[ChatMessage], fallback: Fallback) -> Result<Prompt> {
+        let chat = ChatTemplate::load(&self.0.folder, fallback)?;
+        let (bos, eos) = self.tokenizer().map_or(("", ""), |known| (known.bos_token(), known.eos_token()));
+        chat.render(messages, true, bos, eos).map(Prompt::Text)
     }
 
     /// The ids of a prompt.
@@ -303,7 +331,6 @@ impl TextModel {
         };
         let ids = match prompt {
             Prompt::Text(text) => tokenizer()?.encode(text, true)?,
-            Prompt::Rendered(text) => tokenizer()?.encode_rendered(text)?,
             Prompt::Ids(ids) => ids.clone(),
         };
         if ids.is_empty() {
@@ -331,7 +358,7 @@ impl TextModel {
 
     /// The tokenizer, where the model has one.
     pub fn tokenizer(&self) -> Option<&Tokenizer> {
-        self.0.tokenizer.as_ref()
+        self.0.tokenizer.as_deref()
     }
 
     /// Tokens that end a text.
@@ -359,8 +386,10 @@ impl TextModel {
         self.0.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn stream_decoder(&self) -> StreamDecoder {
-        StreamDecoder::new(self.0.tokenizer.as_ref())
+    /// Decodes what follows a prompt; `None` without a tokenizer.
+    pub(super) fn stream_decoder(&self, prompt: &[u32]) -> Result<Option<StreamDecoder<Arc<Tokenizer>>>> {
+        let tokenizer = self.0.tokenizer.clone();
+        tokenizer.map(|tokenizer| StreamDecoder::after(tokenizer, true, prompt)).transpose()
     }
 
     fn slot_states(&self) -> MutexGuard<'_, Vec<SlotState>> {
@@ -374,7 +403,9 @@ impl TextModel {
         let free = (0..states.len()).filter(|&index| !states[index].busy);
         let Some(index) = free.max_by_key(|&index| (common(&states[index]), std::cmp::Reverse(index))) else {
             let slots = states.len();
-            return Err(Error::Request(format!("all {slots} slots are in use; the builder's `slots` makes more")));
+            return Err(Error::Request(format!(
+                "all {slots} slots are in use; the builder's `slots` makes more"
+            )));
         };
         states[index].busy = true;
         let common = common(&states[index]);

@@ -78,6 +78,11 @@ impl SamplingSettings {
         Ok(())
     }
 
+    /// Whether tokens of the prompt or the text are penalised.
+    pub fn has_penalties(&self) -> bool {
+        self.repetition_penalty != 1.0 || self.frequency_penalty != 0.0 || self.presence_penalty != 0.0
+    }
+
     /// The settings for the token at `step`, which the seed's random numbers are counted by.
     pub const fn row(&self, step: u32) -> SampleRow {
         SampleRow {

@@ -31,6 +31,7 @@ from pathlib import Path
 
 import numpy
 import torch
+import torch.distributed as distributed
 import torch.nn.functional as functional
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -411,7 +412,42 @@ def learning_rate_factor(progress):
     return min(1.0, max(0.0, (1 - progress) / 0.65))
 
 
-def train(model, encoded_training, encoded_held_out, arguments, checkpoint_path):
+def average_gradients(parameters):
+    """The mean gradient over all processes, in one exchange."""
+    flat = torch.cat([parameter.grad.flatten() for parameter in parameters])
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    pieces = flat.split([parameter.numel() for parameter in parameters])
+    for parameter, piece in zip(parameters, pieces):
+        parameter.grad = piece.view_as(parameter)
+
+
+def helper_process(rank, encoded_training, arguments, checkpoint_path):
+    """A further training process: same model and updates as the first, other windows."""
+    torch.set_num_threads(arguments.threads)
+    train(LanguageModel(), encoded_training, None, arguments, checkpoint_path, rank + 1)
+
+
+def train(model, encoded_training, encoded_held_out, arguments, checkpoint_path, rank=0):
+    helpers = None
+    meeting_point = arguments.work.resolve() / "meeting-point"
+    if rank == 0:
+        meeting_point.unlink(missing_ok=True)
+        if arguments.processes > 1:
+            helpers = torch.multiprocessing.start_processes(
+                helper_process,
+                (encoded_training, arguments, checkpoint_path),
+                nprocs=arguments.processes - 1,
+                join=False,
+                start_method="spawn",
+            )
+    distributed.init_process_group(
+        "gloo", init_method=meeting_point.as_uri(), rank=rank, world_size=arguments.processes
+    )
+    # All processes start from the weights of the first.
+    for parameter in model.parameters():
+        distributed.broadcast(parameter.data, 0)
+    torch.manual_seed(arguments.seed + 1000 * rank)
     state = {"elapsed": 0.0, "step": 0, "tokens": 0}
     matrices = [p for layer in model.layers for p in layer.parameters() if p.dim() == 2]
     others = [p for p in model.parameters() if not any(p is q for q in matrices)]
@@ -424,7 +460,7 @@ def train(model, encoded_training, encoded_held_out, arguments, checkpoint_path)
         muon.buffers = saved["muon"]
         state = saved["state"]
         print(f"resumed at step {state['step']}", flush=True)
-    source = WindowSource(encoded_training, arguments.seed + state["step"])
+    source = WindowSource(encoded_training, arguments.seed + state["step"] + 1000 * rank)
     compiled_loss = torch.compile(model.loss, dynamic=False)
     budget = arguments.minutes * 60
     started = time.time() - state["elapsed"]
@@ -437,12 +473,19 @@ def train(model, encoded_training, encoded_held_out, arguments, checkpoint_path)
         torch.save(saved, checkpoint_path.with_suffix(".new"))
         os.replace(checkpoint_path.with_suffix(".new"), checkpoint_path)
 
-    while (progress := (time.time() - started) / budget) < 1:
+    while True:
+        # The clock of the first process counts, so that all take the same step.
+        clock = torch.tensor([(time.time() - started) / budget], dtype=torch.float64)
+        distributed.broadcast(clock, 0)
+        progress = clock.item()
+        if progress >= 1:
+            break
         length = SHORT_WINDOW if progress < LONG_WINDOW_FROM else CONTEXT_LENGTH
-        tokens, targets = source.batch(TOKENS_PER_STEP // length, length)
+        tokens, targets = source.batch(TOKENS_PER_STEP // length // arguments.processes, length)
         with torch.autocast("cpu", torch.bfloat16):
             loss = compiled_loss(tokens, targets, dropout_masks(len(tokens), arguments.dropout))
         loss.backward()
+        average_gradients(list(model.parameters()))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         factor = learning_rate_factor(progress)
         with torch.no_grad():
@@ -451,8 +494,10 @@ def train(model, encoded_training, encoded_held_out, arguments, checkpoint_path)
         adam.step()
         model.zero_grad(set_to_none=True)
         state["step"] += 1
-        state["tokens"] += tokens.numel()
+        state["tokens"] += tokens.numel() * arguments.processes
         recent.append(loss.item())
+        if rank > 0:
+            continue
         if state["step"] % 20 == 0:
             speed = state["tokens"] / (time.time() - started)
             epochs = state["tokens"] / len(source.stream)
@@ -469,7 +514,11 @@ def train(model, encoded_training, encoded_held_out, arguments, checkpoint_path)
             total, count = held_out_nats(model, encoded_held_out, length, window_step=4)
             print(f"held-out loss per token {total / count:.4f} (a quarter of the windows)", flush=True)
             last_evaluated = time.time()
-    save()
+    if rank == 0:
+        save()
+    distributed.destroy_process_group()
+    if helpers:
+        helpers.join()
     return state
 
 
@@ -644,7 +693,8 @@ def main():
     parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parent, help="where the files go")
     parser.add_argument("--work", type=Path, default=Path("fairy-tales-work"), help="checkpoints and results")
     parser.add_argument("--minutes", type=float, default=85.0, help="wall-clock time of training")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="threads of each process")
+    parser.add_argument("--processes", type=int, default=2, help="training processes; each takes a part of each step")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--dropout", type=float, default=0.15)
     parser.add_argument("--export-only", action="store_true", help="export the latest checkpoint, train nothing")
