@@ -2,7 +2,7 @@
 
 use crate::gpu::{Buffer, Dispatch, Gpu, Program, Readback};
 use crate::graph::{BufferRef, Graph, Plan, PlannedWeight, WeightData, WeightSource, buffer_bytes, optimise};
-use crate::kernel::{DeviceKind, Layout, row_parts, row_pitch};
+use crate::kernel::{DeviceKind, Layout, RowPart, row_parts, row_pitch};
 use crate::ops::Op;
 use crate::tensor::{Spec, Tensor};
 use crate::{Error, Result};
@@ -136,8 +136,8 @@ impl Session {
     }
 
     /// Plans graphs, checks their memory against the budget before anything is uploaded, then
-    /// uploads what is not yet resident and prepares the dispatches. On failure no plan is added; weights that were already uploaded
-    /// stay resident for the next try.
+    /// uploads what is not yet resident and prepares the dispatches. On failure no plan is added;
+    /// weights that were already uploaded stay resident for the next try.
     ///
     /// # Errors
     /// [`Error::Budget`], [`Error::Op`], those of `source`, or what the device says.
@@ -217,20 +217,14 @@ impl Session {
         let (rows, cols) = weight.spec.shape.rows_and_cols();
         let caps = self.gpu.caps();
         let (pitch, parts) = match weight.layout {
-            Layout::Plain => (cols, vec![0..rows]),
-            Layout::Rows => {
-                let parts = row_parts(&weight.spec, caps);
-                (
-                    row_pitch(cols, weight.spec.dtype),
-                    parts.iter().map(|p| p.start..p.start + p.rows).collect(),
-                )
-            }
+            Layout::Plain => (cols, vec![RowPart { start: 0, rows }]),
+            Layout::Rows => (row_pitch(cols, weight.spec.dtype), row_parts(&weight.spec, caps)),
         };
         let row_bytes = (pitch * weight.spec.dtype.size()).max(1) as u64;
         let mut buffers = Vec::with_capacity(parts.len());
         for (part, bytes) in parts.into_iter().zip(weight.part_bytes(caps)) {
             let buffer = self.gpu.buffer(&weight.name, bytes)?;
-            let total = part.len() as u64 * row_bytes;
+            let total = part.rows as u64 * row_bytes;
             // Rows whose bytes are no multiple of 4 are uploaded in groups that are.
             let granularity = row_bytes * (4 / gcd(row_bytes, 4));
             self.gpu.upload(&buffer, total, granularity, |offset, length| {

@@ -76,7 +76,7 @@ impl Gpu {
     /// [`Error::Device`] when the range does not fit, or [`Error::DeviceLost`].
     pub fn write(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
         self.guarded("an upload", bytes.len() as u64, || {
-            self.shared.queue.write_buffer(&buffer.raw, offset, bytes)
+            self.shared.queue.write_buffer(&buffer.raw, offset, bytes);
         })
     }
 

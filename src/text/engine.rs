@@ -179,7 +179,7 @@ impl Engine {
         let most = most.min(self.options.prompt_rows);
         let allowed = || PROMPT_ROWS.into_iter().filter(move |&rows| rows <= most.max(1));
         let holding = allowed().find(|&rows| rows >= left && rows <= left + left / 3 + 6);
-        holding.or_else(|| allowed().filter(|&rows| rows <= left).last()).unwrap_or(1)
+        holding.or_else(|| allowed().rfind(|&rows| rows <= left)).unwrap_or(1)
     }
 
     /// Processes the tokens of one sequence from position `start` on, and samples the token that
