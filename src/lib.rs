@@ -1,4 +1,6 @@
 //! wginfer
+#[cfg(feature = "text")]
+pub mod bench;
 pub mod cancel;
 pub mod checkpoint;
 pub mod error;
