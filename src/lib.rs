@@ -73,6 +73,9 @@
 //!
 //! What a GPU can do is never a feature: [`Caps`](kernel::Caps) says it at run time.
 
+//! wginfer
+#[cfg(feature = "text")]
+pub mod bench;
 pub mod cancel;
 pub mod checkpoint;
 pub mod error;

@@ -457,9 +457,7 @@ pub fn run_op(gpu: &Gpu, op: Arc<dyn Op>, inputs: &[Tensor]) -> Result<Vec<Tenso
         graph.output(name.clone(), id);
     }
     let mut session = Session::new(gpu, None);
-    let plan = session.plan_unoptimised(graph)?;
-    let prepared = session.prepare_all(&[plan], &NoWeights, &mut |_| {})?;
-    session.plans.extend(prepared);
+    let plan = session.add_as_is(graph)?;
     let plain = |index: usize| op.layout(index) == Layout::Plain;
     let named: Vec<(String, &Tensor)> =
         inputs.iter().enumerate().map(|(index, tensor)| (format!("input {index}"), tensor)).collect();
@@ -475,12 +473,17 @@ pub fn run_op(gpu: &Gpu, op: Arc<dyn Op>, inputs: &[Tensor]) -> Result<Vec<Tenso
         .map(|(_, (name, tensor))| (name.as_str(), tensor.bytes()))
         .collect();
     let wanted: Vec<&str> = names.iter().map(String::as_str).collect();
-    session.run(PlanId(0), &given, &wanted, &|| false)
+    session.run(plan, &given, &wanted, &|| false)
 }
 
 impl Session {
-    fn plan_unoptimised(&self, graph: Graph) -> Result<Plan> {
+    /// Adds a graph without weights from files, each node as it stands: nothing is fused, and
+    /// nothing left out that no output needs.
+    pub(crate) fn add_as_is(&mut self, graph: Graph) -> Result<PlanId> {
         graph.check()?;
-        Plan::new(&graph, self.gpu.caps())
+        let plan = Plan::new(&graph, self.gpu.caps())?;
+        let prepared = self.prepare_all(&[plan], &NoWeights, &mut |_| {})?;
+        self.plans.extend(prepared);
+        Ok(PlanId(self.plans.len() - 1))
     }
 }
