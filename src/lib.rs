@@ -1,6 +1,7 @@
 //! wginfer
 pub mod cancel;
 pub mod checkpoint;
+pub mod doctor;
 pub mod error;
 pub mod gpu;
 pub mod graph;
