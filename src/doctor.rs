@@ -129,8 +129,15 @@ pub fn check(
 
 fn check_op(gpu: &Gpu, op: &'static str, form: Form, cases: &[Case]) -> Checked {
     let started = Instant::now();
-    let mut row =
-        Checked { op, form, cases: cases.len(), failed: 0, worst: 0.0, first_failure: None, time: Duration::ZERO };
+    let mut row = Checked {
+        op,
+        form,
+        cases: cases.len(),
+        failed: 0,
+        worst: 0.0,
+        first_failure: None,
+        time: Duration::ZERO,
+    };
     for case in cases {
         match compare(gpu, case) {
             Ok(agreement) => row.worst = row.worst.max(agreement.worst),
