@@ -105,7 +105,11 @@ pub fn find_root(config: &DecoderConfig, has_tensor: impl Fn(&str) -> bool) -> &
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    match (path, name) {
+        ("", name) => name.to_owned(),
+        (path, "") => path.to_owned(),
+        (path, name) => format!("{path}.{name}"),
+    }
 }
 
 /// A decoder's description, from which the graphs of its runs are built.

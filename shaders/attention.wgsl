@@ -1,19 +1,18 @@
 // Attention of decoder rows over the key-value cache, softmax(scale * q k^T) v, computed online:
 // no score is stored. A workgroup computes QUERIES queries that read the same keys: heads of one
-// key head in one row, or rows of one sequence in one head. Its invocations form clusters; a
-// cluster takes every CLUSTERS-th key, and each of its invocations holds every CLUSTER-th vector
-// of the head. The clusters are merged once, at the end, through workgroup memory.
+// key head in one row, or rows of one sequence in one head. It takes WIDTH keys in a step. Its
+// invocations form clusters; a cluster takes CLUSTER of the keys one after another, its
+// invocations hold every CLUSTER-th vector of the head, and each keeps the score of one key. The
+// clusters are merged once, at the end, through workgroup memory.
 // Exponentials are to the base two: the host multiplies the scale by log2(e).
 
-const WIDTH: u32 = ${width}u;     // invocations
-const CLUSTER: u32 = ${cluster}u; // invocations that share a key, a power of two
+const WIDTH: u32 = ${width}u;         // invocations
+const CLUSTER: u32 = ${cluster}u;     // a power of two, at most 8
 const CLUSTERS: u32 = WIDTH / CLUSTER;
-const VECTORS: u32 = ${vectors}u; // vectors of a head in one invocation
-const HEAD: u32 = CLUSTER * VECTORS; // vectors of a head, rounded up
+const VECTORS: u32 = ${vectors}u;     // vectors of a head in one invocation
+const HEAD: u32 = CLUSTER * VECTORS;  // vectors of a head, rounded up
 const QUERIES: u32 = ${queries}u;
-const KEYS: u32 = ${keys}u;       // keys that a cluster takes in one step, 2 or 4
-const LOWEST: f32 = -1e30;        // below every score; finite, so that differences are numbers
-alias Scores = vec${keys}<f32>;
+const LOWEST: f32 = -1e30;            // below every score; finite, so that differences are numbers
 
 struct Params {
     rows: u32,
@@ -40,45 +39,22 @@ struct Params {
 ${params} params: Params;
 
 //# include "lib/kv.wgsl"
-
-//# if cluster == 1
-fn cluster_sum(score: Scores, lane: u32) -> Scores { return score; }
-//# elif form == "subgroup"
-fn cluster_sum(score: Scores, lane: u32) -> Scores {
-    var total = score;
-    //# for step in [1, 2, 4]
-    if ${step}u < CLUSTER { total += subgroupShuffleXor(total, ${step}u); }
-    //# endfor
-    return total;
-}
-//# else
-var<workgroup> addends: array<Scores, WIDTH>;
-
-fn cluster_sum(score: Scores, lane: u32) -> Scores {
-    addends[lane] = score;
-    workgroupBarrier();
-    let first = lane - lane % CLUSTER;
-    var total = Scores(0.0);
-    for (var i = 0u; i < CLUSTER; i++) { total += addends[first + i]; }
-    workgroupBarrier();
-    return total;
-}
-//# endif
+//# include "lib/cluster.wgsl"
 
 //# if split
 @group(0) @binding(5) var<storage, read_write> output: array<vec4<f32>>; // [splits, rows, heads, head_vectors + 1]
 
-// Unscaled sums; the last vector holds the highest score and the sum of the weights.
-fn store(split: u32, row: u32, head: u32, vector: u32, sum: vec4<f32>, highest: f32, weight: f32) {
+// Undivided sums; the last vector holds the highest score and the sum of the weights.
+fn store(split: u32, row: u32, head: u32, vector: u32, sum: vec4<f32>, stats: vec2<f32>) {
     let at = ((split * params.rows + row) * params.heads + head) * (params.head_vectors + 1u);
     output[at + vector] = sum;
-    if vector == 0u { output[at + params.head_vectors] = vec4<f32>(highest, weight, 0.0, 0.0); }
+    if vector == 0u { output[at + params.head_vectors] = vec4<f32>(stats, 0.0, 0.0); }
 }
 //# else
 @group(0) @binding(5) var<storage, read_write> output: array<f32>; // [rows, heads, head_dim]
 
-fn store(split: u32, row: u32, head: u32, vector: u32, sum: vec4<f32>, highest: f32, weight: f32) {
-    let result = sum * select(0.0, 1.0 / weight, weight > 0.0);
+fn store(split: u32, row: u32, head: u32, vector: u32, sum: vec4<f32>, stats: vec2<f32>) {
+    let result = sum * select(0.0, 1.0 / stats.y, stats.y > 0.0);
     let at = (row * params.heads + head) * params.head_dim;
     for (var i = 0u; i < 4u; i++) {
         let dim = vector * 4u + i;
@@ -87,48 +63,49 @@ fn store(split: u32, row: u32, head: u32, vector: u32, sum: vec4<f32>, highest: 
 }
 //# endif
 
-fn capped(score: Scores) -> Scores {
+fn capped(score: f32) -> f32 {
     //# if softcap
     // The host divides the scale by the cap; tanh is clamped as some drivers' overflows.
-    return params.softcap * tanh(clamp(score, Scores(-15.0), Scores(15.0)));
+    return params.softcap * tanh(clamp(score, -15.0, 15.0));
     //# else
     return score;
     //# endif
 }
 
-fn highest_of(score: Scores) -> f32 {
-    return max(max(score[0], score[1]), max(score[${keys - 2}], score[${keys - 1}]));
-}
-
 // Keys that a row may see: its own and those before it; none where the row is inactive.
 fn visible_keys(row: u32) -> u32 {
     let at = min(row, params.rows - 1u);
-    let active = row < params.rows && slots[at] < params.slots;
-    return select(0u, min(positions[at], params.context - 1u) + 1u, active);
+    let live = row < params.rows && slots[at] < params.slots;
+    return select(0u, min(positions[at], params.context - 1u) + 1u, live);
 }
 
-var<workgroup> stats: array<vec2<f32>, CLUSTERS * QUERIES>;
-var<workgroup> sums: array<vec4<f32>, WIDTH * VECTORS>;
+var<workgroup> cluster_stats: array<vec2<f32>, CLUSTERS>; // highest score, sum of weights
+var<workgroup> cluster_sums: array<vec4<f32>, CLUSTERS * HEAD>;
 
 // The highest score and the sum of weights over the clusters.
-fn merged_stats(first: u32) -> vec2<f32> {
+fn merged_stats() -> vec2<f32> {
     var highest = LOWEST;
-    for (var i = 0u; i < CLUSTERS; i++) { highest = max(highest, stats[first + i].x); }
+    for (var i = 0u; i < CLUSTERS; i++) { highest = max(highest, cluster_stats[i].x); }
     var weight = 0.0;
-    for (var i = 0u; i < CLUSTERS; i++) { weight += stats[first + i].y * exp2(stats[first + i].x - highest); }
+    for (var i = 0u; i < CLUSTERS; i++) { weight += cluster_stats[i].y * exp2(cluster_stats[i].x - highest); }
     return vec2<f32>(highest, weight);
 }
 
-fn store_merged(lane: u32, split: u32, row: u32, head: u32, all: vec2<f32>) {
-    for (var vector = lane; vector < params.head_vectors; vector += WIDTH) {
-        var sum = vec4<f32>(0.0);
-        for (var i = 0u; i < CLUSTERS; i++) { sum += sums[i * HEAD + vector]; }
-        store(split, row, head, vector, sum, all.x, all.y);
-    }
+fn merged_sum(vector: u32) -> vec4<f32> {
+    var sum = vec4<f32>(0.0);
+    for (var i = 0u; i < CLUSTERS; i++) { sum += cluster_sums[i * HEAD + vector]; }
+    return sum;
 }
 
 @compute @workgroup_size(WIDTH)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(
+    //# if form == "subgroup"
+    @builtin(subgroup_invocation_id) subgroup_lane: u32,
+    //# endif
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    own_lane = ${"subgroup_lane" if form == "subgroup" else "lane"};
     let cluster = lane / CLUSTER;
     let part = lane % CLUSTER;
     let heads_per_kv = params.heads / params.kv_heads;
@@ -142,7 +119,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var end = 0u;
     //# for query in range(queries)
     let row_${query} = first_row + ${query}u * params.row_step;
-    let head_${query} = first_head + ${query}u * params.head_step;
+    let head_${query} = kv_head * heads_per_kv + min(first_head + ${query}u * params.head_step, heads_per_kv - 1u);
     let end_${query} = visible_keys(row_${query});
     let begin_${query} = end_${query} - min(end_${query}, params.window);
     begin = select(begin, min(begin, begin_${query}), end_${query} > 0u);
@@ -157,74 +134,86 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let offset_${vector} = min(part + ${vector * cluster}u, params.head_vectors - 1u);
     let inside_${vector} = part + ${vector * cluster}u < params.head_vectors;
     //# endfor
+    var highest: Numbers;
+    var weight: Numbers; // over this invocation's keys
     //# for query in range(queries)
-    let q_base_${query} = (min(row_${query}, params.rows - 1u) * params.heads
-        + kv_head * heads_per_kv + min(head_${query}, heads_per_kv - 1u)) * params.head_vectors;
-    var highest_${query} = LOWEST;
-    var weight_${query} = 0.0;
+    let q_base_${query} = (min(row_${query}, params.rows - 1u) * params.heads + head_${query}) * params.head_vectors;
+    highest[${query}] = LOWEST;
+    weight[${query}] = 0.0;
     //# for vector in range(vectors)
     let q_${query}_${vector} = select(vec4<f32>(0.0), q[q_base_${query} + offset_${vector}] * params.scale, inside_${vector});
     var sum_${query}_${vector} = vec4<f32>(0.0);
     //# endfor
     //# endfor
 
-    // All invocations take the same number of steps, so that clusters can exchange values.
-    for (var first = begin; first < end; first += CLUSTERS * KEYS) {
-        var key: vec${keys}<u32>;
-        //# for key in range(keys)
-        key[${key}] = first + cluster + ${key}u * CLUSTERS;
-        let at_${key} = kv_base + min(key[${key}], end - 1u) * params.head_vectors;
-        //# endfor
+    // All invocations take the same number of steps, so that clusters can exchange numbers.
+    for (var first = begin; first < end; first += WIDTH) {
+        var score: Numbers;
+        for (var i = 0u; i < CLUSTER; i++) {
+            let at = kv_base + min(first + cluster * CLUSTER + i, end - 1u) * params.head_vectors;
+            var dots: Numbers;
+            //# for vector in range(vectors)
+            let key_${vector} = keys[at + offset_${vector}];
+            //# for query in range(queries)
+            dots[${query}] += dot(q_${query}_${vector}, key_${vector});
+            //# endfor
+            //# endfor
+            dots = cluster_sum(dots);
+            //# for query in range(queries)
+            score[${query}] = select(score[${query}], dots[${query}], part == i);
+            //# endfor
+        }
+        let key = first + lane;
         //# for query in range(queries)
-        var score_${query} = Scores(0.0);
+        let seen_${query} = key >= begin_${query} && key < min(end, end_${query});
+        score[${query}] = select(LOWEST, capped(score[${query}]), seen_${query});
         //# endfor
-        //# for vector in range(vectors)
-        //# for key in range(keys)
-        let k_${vector}_${key} = keys[at_${key} + offset_${vector}];
+        let peak = cluster_max(score);
+        var p: Numbers;
         //# for query in range(queries)
-        score_${query}[${key}] += dot(q_${query}_${vector}, k_${vector}_${key});
-        //# endfor
-        //# endfor
-        //# endfor
-        //# for query in range(queries)
-        score_${query} = capped(cluster_sum(score_${query}, lane));
-        let seen_${query} = (key >= vec${keys}(begin_${query})) & (key < vec${keys}(min(end, end_${query})));
-        score_${query} = select(Scores(LOWEST), score_${query}, seen_${query});
-        let peak_${query} = max(highest_${query}, highest_of(score_${query}));
-        let decay_${query} = exp2(highest_${query} - peak_${query});
-        let p_${query} = select(Scores(0.0), exp2(score_${query} - peak_${query}), seen_${query});
-        highest_${query} = peak_${query};
-        weight_${query} = weight_${query} * decay_${query} + dot(p_${query}, Scores(1.0));
+        let higher_${query} = max(highest[${query}], peak[${query}]);
+        let decay_${query} = exp2(highest[${query}] - higher_${query});
+        highest[${query}] = higher_${query};
+        p[${query}] = select(0.0, exp2(score[${query}] - higher_${query}), seen_${query});
+        weight[${query}] = weight[${query}] * decay_${query} + p[${query}];
         //# for vector in range(vectors)
         sum_${query}_${vector} *= decay_${query};
         //# endfor
         //# endfor
-        //# for vector in range(vectors)
-        //# for key in range(keys)
-        let v_${vector}_${key} = values[at_${key} + offset_${vector}];
-        //# for query in range(queries)
-        sum_${query}_${vector} += p_${query}[${key}] * v_${vector}_${key};
-        //# endfor
-        //# endfor
-        //# endfor
+        hand(p);
+        for (var i = 0u; i < CLUSTER; i++) {
+            let at = kv_base + min(first + cluster * CLUSTER + i, end - 1u) * params.head_vectors;
+            let w = taken(i);
+            //# for vector in range(vectors)
+            let value_${vector} = values[at + offset_${vector}];
+            //# for query in range(queries)
+            sum_${query}_${vector} += w[${query}] * value_${vector};
+            //# endfor
+            //# endfor
+        }
     }
 
-    if part == 0u {
-        //# for query in range(queries)
-        stats[${query}u * CLUSTERS + cluster] = vec2<f32>(highest_${query}, weight_${query});
-        //# endfor
-    }
-    workgroupBarrier();
+    weight = cluster_sum(weight);
     //# for query in range(queries)
-    {
-        let all = merged_stats(${query}u * CLUSTERS);
-        let factor = exp2(highest_${query} - all.x);
+    let stored_${query} = row_${query} < params.rows && first_head + ${query}u * params.head_step < heads_per_kv;
+    if CLUSTERS == 1u {
         //# for vector in range(vectors)
-        sums[cluster * HEAD + part + ${vector * cluster}u] = sum_${query}_${vector} * factor;
+        if stored_${query} && inside_${vector} {
+            let stats = vec2<f32>(highest[${query}], weight[${query}]);
+            store(group.z, row_${query}, head_${query}, part + ${vector * cluster}u, sum_${query}_${vector}, stats);
+        }
+        //# endfor
+    } else {
+        if part == 0u { cluster_stats[cluster] = vec2<f32>(highest[${query}], weight[${query}]); }
+        workgroupBarrier();
+        let stats = merged_stats();
+        let factor = exp2(highest[${query}] - stats.x);
+        //# for vector in range(vectors)
+        cluster_sums[cluster * HEAD + part + ${vector * cluster}u] = sum_${query}_${vector} * factor;
         //# endfor
         workgroupBarrier();
-        if row_${query} < params.rows && head_${query} < heads_per_kv {
-            store_merged(lane, group.z, row_${query}, kv_head * heads_per_kv + head_${query}, all);
+        for (var vector = lane; vector < select(0u, params.head_vectors, stored_${query}); vector += WIDTH) {
+            store(group.z, row_${query}, head_${query}, vector, merged_sum(vector), stats);
         }
         workgroupBarrier();
     }

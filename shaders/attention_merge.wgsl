@@ -11,7 +11,7 @@ struct Params {
     row_groups: u32,   // workgroups in x
 }
 
-@group(0) @binding(0) var<storage, read> partial: array<vec4<f32>>;   // [splits, items, head_vectors + 1]
+@group(0) @binding(0) var<storage, read> pieces: array<vec4<f32>>;   // [splits, items, head_vectors + 1]
 @group(0) @binding(1) var<storage, read_write> output: array<f32>;    // [items, head_dim]
 ${params} params: Params;
 
@@ -26,15 +26,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let first = item * pitch;
     var highest = LOWEST;
     for (var split = 0u; split < params.splits; split++) {
-        highest = max(highest, partial[first + split * step + params.head_vectors].x);
+        highest = max(highest, pieces[first + split * step + params.head_vectors].x);
     }
     var sum = vec4<f32>(0.0);
     var weight = 0.0;
     for (var split = 0u; split < params.splits; split++) {
-        let stats = partial[first + split * step + params.head_vectors];
+        let stats = pieces[first + split * step + params.head_vectors];
         let factor = exp2(stats.x - highest);
         weight += stats.y * factor;
-        sum += partial[first + split * step + vector] * factor;
+        sum += pieces[first + split * step + vector] * factor;
     }
     let result = sum * select(0.0, 1.0 / weight, weight > 0.0);
     for (var i = 0u; i < 4u; i++) {

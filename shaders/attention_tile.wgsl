@@ -41,8 +41,8 @@ var<workgroup> exchange: array<f32, TILE * 8u>;       // one number of each invo
 // Keys that a row may see: its own and those before it; none where the row is inactive.
 fn visible_keys(row: u32) -> u32 {
     let at = min(row, params.rows - 1u);
-    let active = row < params.rows && slots[at] < params.slots;
-    return select(0u, min(positions[at], params.context - 1u) + 1u, active);
+    let live = row < params.rows && slots[at] < params.slots;
+    return select(0u, min(positions[at], params.context - 1u) + 1u, live);
 }
 
 fn capped(score: f32) -> f32 {

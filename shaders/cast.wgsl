@@ -13,15 +13,15 @@ struct Params { items: u32, per_group: u32 }
 ${params} params: Params;
 
 //# if from == "f16"
-fn read(packed: From) -> vec4<f32> { return vec4<f32>(unpack2x16float(packed.x), unpack2x16float(packed.y)); }
+fn to_values(packed: From) -> vec4<f32> { return vec4<f32>(unpack2x16float(packed.x), unpack2x16float(packed.y)); }
 //# elif from == "bf16"
-fn read(packed: From) -> vec4<f32> {
+fn to_values(packed: From) -> vec4<f32> {
     return bitcast<vec4<f32>>(vec4<u32>(packed.x << 16u, packed.x & 0xffff0000u, packed.y << 16u, packed.y & 0xffff0000u));
 }
 //# else
-fn read(packed: From) -> From { return packed; }
+fn to_values(packed: From) -> From { return packed; }
 //# endif
 
-fn compute(item: u32) { output[item] = pack(Values(read(input[item]))); }
+fn compute(item: u32) { output[item] = pack(Values(to_values(input[item]))); }
 
 //# include "lib/items.wgsl"

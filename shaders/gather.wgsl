@@ -18,7 +18,7 @@ fn source(element: u32) -> u32 {
     let position = element / params.inner;
     var place = places[position % params.indices];
     // Negative indices count from the end; what is outside is clamped.
-    if params.from_end == 1u && place >= 0x80000000u { place = max(place + params.axis_size, params.axis_size) - params.axis_size; }
+    if params.from_end == 1u && place >= 0x80000000u { place = u32(max(bitcast<i32>(place + params.axis_size), 0)); }
     place = min(place, params.axis_size - 1u);
     return ((position / params.indices) * params.axis_size + place) * params.inner + element % params.inner;
 }

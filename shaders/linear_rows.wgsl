@@ -1,6 +1,6 @@
-// Linear layer for several rows on software adapters: an invocation owns BLOCK_ROWS rows by
-// four weight rows (gated: two of each half), in registers. Loads bound the time there, so
-// eight lanes load eight different rows of x and broadcast them, where subgroups have eight.
+// Linear layer on software adapters: an invocation owns BLOCK_ROWS rows by four weight rows
+// (gated: two of each half), in registers. Loads bound the time there, so eight lanes load eight
+// different rows of x (of one row: eight vectors) for all of them, where subgroups have eight.
 const BLOCK_ROWS: u32 = ${block_rows}u;
 const FOLD: u32 = 32768u; // row blocks in one dimension of the grid
 
@@ -13,41 +13,58 @@ const FOLD: u32 = 32768u; // row blocks in one dimension of the grid
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let first_row = (group.z * FOLD + group.y) * BLOCK_ROWS;
     let last_row = params.rows - 1u;
-    let first_column = group.x * ${8 * stored}u + lane;
+    let first_column = (group.x * 8u + lane) * ${stored}u;
 //# for c in range(4)
-    let weight_${c} = weight_row(first_column + ${c % stored * 8}u, params.${"up_first" if c >= stored else "weight_first"});
+    let weight_${c} = weight_row(first_column + ${c % stored}u, params.${"up_first" if c >= stored else "weight_first"});
 //# endfor
 //# for r in range(block_rows)
 //# for c in range(4)
     var sum_${r}_${c} = 0.0;
 //# endfor
 //# endfor
+    var x_ahead = vec4<f32>(); // of one row: the vector of this lane among the next eight
     for (var block = 0u; block < params.blocks; block++) {
+//# if share_x and block_rows == 1
+        let first_vector = block * BLOCK_VECTORS;
+        if first_vector % 8u == 0u {
+            x_ahead = load_x(first_row, min(first_vector + lane, params.blocks * BLOCK_VECTORS - 1u));
+        }
+//# endif
 //# for c in range(4)
         let block_${c} = ${"up_weight" if c >= stored else "weight"}[weight_${c} + block];
 //# endfor
 //# for v in range(block_vectors)
-//# for c in range(4)
-        let w_${v}_${c} = unpack_block(block_${c}, ${v}u);
-//# endfor
-//# for r in range(block_rows)
 //# if not share_x
+//# for r in range(block_rows)
         let x_${v}_${r} = load_x(min(first_row + ${r}u, last_row), block * BLOCK_VECTORS + ${v}u);
+//# endfor
+//# elif block_rows == 1
+        let x_${v}_0 = subgroupShuffle(x_ahead, (first_vector + ${v}u) % 8u);
 //# else
+//# for r in range(block_rows)
 //# if r % 8 == 0
-        let rows_${v}_${r // 8} = load_x(min(first_row + ${r}u + lane % min(BLOCK_ROWS, 8u), last_row), block * BLOCK_VECTORS + ${v}u);
+        let rows_${v}_${r // 8} = load_x(min(first_row + ${r}u + lane, last_row), block * BLOCK_VECTORS + ${v}u);
 //# endif
         let x_${v}_${r} = subgroupBroadcast(rows_${v}_${r // 8}, ${r % 8}u);
+//# endfor
 //# endif
 //# for c in range(4)
+        let w_${v}_${c} = unpack_block(block_${c}, ${v}u);
+//# for r in range(block_rows)
         sum_${r}_${c} = add_dot(sum_${r}_${c}, x_${v}_${r}, w_${v}_${c});
 //# endfor
 //# endfor
 //# endfor
     }
-//# for r in range(block_rows)
+    // A loop of unknown length: unrolled, the stores would take most of the time to compile.
+    let end_row = min(first_row + BLOCK_ROWS, params.rows);
+    for (var row = first_row; row < end_row; row++) {
+        var sums = vec4<f32>(sum_0_0, sum_0_1, sum_0_2, sum_0_3);
+//# for r in range(1, block_rows)
+        if row == first_row + ${r}u { sums = vec4<f32>(sum_${r}_0, sum_${r}_1, sum_${r}_2, sum_${r}_3); }
+//# endfor
 //# for c in range(stored)
-    store_output(first_row + ${r}u, first_column + ${c * 8}u, sum_${r}_${c}, sum_${r}_${(c + 2) % 4});
+        store_output(row, first_column + ${c}u, sums[${c}], sums[${(c + 2) % 4}]);
 //# endfor
-//# endfor
+    }
 }

@@ -51,16 +51,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let row = at / params.head_vectors / all_heads;
     let head = at / params.head_vectors - row * all_heads;
     let position = positions[row];
-    let active = slots[row] < params.slots && position < params.context;
+    let live = slots[row] < params.slots && position < params.context;
     let base = (row * all_heads + head) * params.head_dim;
     let turn = head < params.heads + params.kv_heads;
     var result = vec4<f32>(0.0);
     for (var i = 0u; i < 4u; i++) { result[i] = element(base, vector * 4u + i, position, turn); }
     if head < params.heads {
-        q[(row * params.heads + head) * params.head_vectors + vector] = select(vec4<f32>(0.0), result, active);
-    } else if active && turn {
+        q[(row * params.heads + head) * params.head_vectors + vector] = select(vec4<f32>(0.0), result, live);
+    } else if live && turn {
         keys[kv_row(slots[row], head - params.heads, position) + vector] = result;
-    } else if active {
+    } else if live {
         values[kv_row(slots[row], head - params.heads - params.kv_heads, position) + vector] = result;
     }
 }

@@ -49,7 +49,7 @@ ${params} params: Params;
 @group(0) @binding(0) var<storage, read> logits: array<f32>;                // [rows, vocab]
 @group(0) @binding(1) var<storage, read> row_slots: array<u32>;             // [rows]
 @group(0) @binding(2) var<storage, read> settings: array<u32>;              // [rows, 16]
-@group(0) @binding(3) var<storage, read_write> sampled: array<vec2<u32>>;   // [rows] (token, flags)
+@group(0) @binding(3) var<storage, read_write> sampled: array<u32>;         // [rows] token, and flags in the two highest bits
 @group(0) @binding(4) var<storage, read_write> counts: array<u32>;          // [slots, vocab]
 // Of each row: keys of all tokens, keys of the listed candidates, their tokens.
 @group(0) @binding(5) var<storage, read_write> keys: array<u32>;            // [rows, vocab + 2 LIST]
@@ -160,10 +160,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             if item < row.items { token = token_of(item); }
         }
         if lane == 0u {
-            sampled[group.x] = vec2<u32>(token, flags);
+            sampled[group.x] = token | (flags << 30u);
             counts[row.counts + token] += 1u;
         }
     } else if lane == 0u {
-        sampled[group.x] = vec2<u32>(NO_TOKEN, 0u);
+        sampled[group.x] = NO_TOKEN;
     }
 }

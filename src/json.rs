@@ -169,9 +169,9 @@ impl<'a> Fields<'a> {
     }
 
     /// Reads an object.
-    pub(crate) fn object(&self, key: &str) -> Result<Option<Fields<'a>>> {
+    pub(crate) fn object(&self, key: &str) -> Result<Option<Self>> {
         let map = self.typed(key, "an object", Value::as_object)?;
-        Ok(map.map(|map| Fields { path: self.path, prefix: format!("{}{key}.", self.prefix), map }))
+        Ok(map.map(|map| Self { path: self.path, prefix: format!("{}{key}.", self.prefix), map }))
     }
 
     /// Says how a missing key is missing: "nothing" or "null".

@@ -41,6 +41,12 @@ fn software_form() {
     check_form(|caps| caps.with_form(Form::Software));
 }
 
+/// A software adapter without subgroup operations: rows are computed by one invocation each.
+#[test]
+fn software_form_without_subgroups() {
+    check_form(|caps| Caps { subgroups: false, ..caps.with_form(Form::Software) });
+}
+
 #[test]
 fn subgroup_form() {
     check_form(|caps| caps.with_form(Form::Subgroup));

@@ -74,7 +74,7 @@ fn tokenizers() -> Vec<(String, Tokenizer)> {
     all
 }
 
-fn stream(mut decoder: StreamDecoder<'_>, ids: &[u32]) -> String {
+fn stream(mut decoder: StreamDecoder<&Tokenizer>, ids: &[u32]) -> String {
     let mut text = String::new();
     for id in ids {
         text.push_str(&decoder.push(*id).unwrap().unwrap_or_default());
@@ -180,6 +180,9 @@ fn long_runs_of_byte_tokens_are_not_held_back() {
     }
     got.push_str(&decoder.flush().unwrap().unwrap_or_default());
     assert_eq!(got, tokenizer.decode(&ids, true).unwrap());
+    let rest = StreamDecoder::after(&tokenizer, true, &ids[..60]).unwrap();
+    let space = tokenizer.encode("and", false).unwrap();
+    assert_eq!(stream(rest, &space), " and", "a prompt that ends in byte tokens");
 }
 
 #[test]
@@ -315,6 +318,37 @@ fn truncated_files_are_errors_at_every_length() {
     }
 }
 
+/// Whatever is changed in a file, it is loaded or refused, and a loaded one encodes or refuses.
+#[test]
+fn changed_files_never_panic() {
+    let text = format!(
+        r#"{{"version": "1.0", "added_tokens": [{{"id": 3, "content": "<s>", "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": true, "special": true}}],
+            "normalizer": {{"type": "Sequence", "normalizers": [{{"type": "Prepend", "prepend": "b"}},
+                {{"type": "Replace", "pattern": {{"String": "b"}}, "content": "a"}}]}},
+            "pre_tokenizer": {{"type": "FixedLength", "length": 5}},
+            "post_processor": {{"type": "TemplateProcessing", "pair": [], "single": [{{"SpecialToken": {{"id": "<s>",
+                "type_id": 0}}}}, {{"Sequence": {{"id": "A", "type_id": 0}}}}],
+                "special_tokens": {{"<s>": {{"id": "<s>", "ids": [3], "tokens": ["<s>"]}}}}}},
+            "decoder": {{"type": "Sequence", "decoders": [{{"type": "ByteFallback"}}, {{"type": "Fuse"}},
+                {{"type": "Strip", "content": "a", "start": 1, "stop": 0}}]}}, "model": {MODEL}}}"#
+    );
+    assert!(build(&text, &TokenizerConfig::default()).is_ok());
+    let change = (0..text.len(), 0..6usize, "[0-9a-zB\"{},\\[\\]-]{0,3}");
+    let config = ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() };
+    let result = proptest::test_runner::TestRunner::new(config).run(&change, |(start, length, inserted)| {
+        let end = (start + length).min(text.len());
+        let changed = format!("{}{inserted}{}", &text[..start], &text[end..]);
+        if let Ok(tokenizer) = build(&changed, &TokenizerConfig::default()) {
+            let ids = tokenizer.encode("<s>abba b", true).unwrap_or_default();
+            let _ = tokenizer.decode(&ids, false);
+            let _ = tokenizer.decode(&[0, 1, 2, 3, 4], true);
+        }
+        Ok(())
+    });
+    result.unwrap();
+}
+
 /// One chat case; keys keep their order in templates, which a `serde_json::Value` would sort.
 #[derive(serde::Deserialize)]
 struct ChatCase {
@@ -347,7 +381,7 @@ fn chat_templates_render_as_in_transformers() {
         match (got, case.expected, case.expected_error) {
             (Ok(got), Some(want), None) => assert_eq!(got, want, "{}", case.name),
             (Err(error), None, Some(want)) => {
-                assert!(error.to_string().contains(&want), "{}: {error}", case.name)
+                assert!(error.to_string().contains(&want), "{}: {error}", case.name);
             }
             (got, want, _) => panic!("{}: got {got:?}, want {want:?}", case.name),
         }

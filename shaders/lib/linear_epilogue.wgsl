@@ -21,15 +21,11 @@ fn add_residual(value: f32, index: u32) -> f32 { return value + residual[index];
 fn add_residual(value: f32, index: u32) -> f32 { return value; }
 //# endif
 
-// Finishes one output; `up` is used by gated layers only.
+// Finishes one output, unless it is past the end; `up` is used by gated layers only.
 fn store_output(row: u32, column: u32, sum: f32, up: f32) {
     if row >= params.rows || column >= params.cols { return; }
     let at = params.output_first + column;
     let index = row * params.output_pitch + at;
     let value = ${activation}(add_bias(sum, at));
-//# if gated
-    output[index] = add_residual(value * add_bias(up, params.output_pitch + at), index);
-//# else
-    output[index] = add_residual(value, index);
-//# endif
+    output[index] = add_residual(${"value * add_bias(up, params.output_pitch + at)" if gated else "value"}, index);
 }

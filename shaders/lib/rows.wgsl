@@ -10,6 +10,15 @@ const WIDTH: u32 = ${width}u;
 var<private> first: u32;
 var<private> stride: u32;
 
+// The index of nothing: larger than any.
+const NONE: u32 = 0xffffffffu;
+
+// Minus infinity, of which WGSL has no constant.
+fn lowest() -> f32 {
+    var bits = 0xff800000u;
+    return bitcast<f32>(bits);
+}
+
 //# if vectors
 alias Chunk = vec4<f32>;
 const CHUNK: u32 = 4u;
@@ -19,6 +28,11 @@ fn chunk_sum(chunk: Chunk) -> f32 { return (chunk.x + chunk.y) + (chunk.z + chun
 fn chunk_max(chunk: Chunk) -> f32 { return max(max(chunk.x, chunk.y), max(chunk.z, chunk.w)); }
 
 fn chunk_product(chunk: Chunk) -> f32 { return (chunk.x * chunk.y) * (chunk.z * chunk.w); }
+
+// Place of the first element that equals the value; one must.
+fn chunk_find(chunk: Chunk, value: f32) -> u32 {
+    return select(select(select(3u, 2u, chunk.z == value), 1u, chunk.y == value), 0u, chunk.x == value);
+}
 //# else
 alias Chunk = f32;
 const CHUNK: u32 = 1u;
@@ -28,6 +42,8 @@ fn chunk_sum(chunk: Chunk) -> f32 { return chunk; }
 fn chunk_max(chunk: Chunk) -> f32 { return chunk; }
 
 fn chunk_product(chunk: Chunk) -> f32 { return chunk; }
+
+fn chunk_find(chunk: Chunk, value: f32) -> u32 { return 0u; }
 //# endif
 
 //# if row_by == "lane"

@@ -47,19 +47,25 @@ pub struct RowSpread {
     pub rows: u32,
     /// Chunks of a row: vectors of four elements where the row's length allows, else elements.
     pub chunks: u32,
+    /// Whether chunks are vectors.
+    pub vectors: bool,
     /// Rows of a workgroup.
     pub rows_per_group: u32,
     groups: u32,
     width: u32,
     by: &'static str,
-    vectors: bool,
 }
 
 impl RowSpread {
     /// Spreads rows of `cols` elements over workgroups.
     pub fn new(rows: usize, cols: usize, caps: &Caps) -> Self {
         let vectors = cols.is_multiple_of(4);
-        let (rows, chunks) = (count(rows), count(if vectors { cols / 4 } else { cols }));
+        Self::of_chunks(rows, if vectors { cols / 4 } else { cols }, vectors, caps)
+    }
+
+    /// Spreads rows of `chunks` vectors or elements over workgroups.
+    pub fn of_chunks(rows: usize, chunks: usize, vectors: bool, caps: &Caps) -> Self {
+        let (rows, chunks) = (count(rows), count(chunks));
         let (by, width, wanted) = match caps.form() {
             // Eight lanes share a row: as many loads as with a row each, and one row is not left to one lane.
             Form::Software if caps.subgroups => ("subgroup", 8, rows.div_ceil(16).min(16)),
@@ -71,7 +77,7 @@ impl RowSpread {
             Form::Plain => ("plain", row_width(chunks, caps), 1),
         };
         let rows_per_group = wanted.max(rows.div_ceil(caps.max_workgroups));
-        Self { rows, chunks, rows_per_group, groups: rows.div_ceil(rows_per_group), width, by, vectors }
+        Self { rows, chunks, vectors, rows_per_group, groups: rows.div_ceil(rows_per_group), width, by }
     }
 
     /// Starts the launch of a kernel that includes lib/rows.wgsl.

@@ -136,14 +136,16 @@ impl CachedAttention {
     fn sharing(&self, caps: &Caps, rows: usize) -> Sharing {
         let head_vectors = self.head_vectors();
         let software = caps.form() == Form::Software;
-        let (width, cluster, budget) = if software {
-            // Loads are dear and memory of invocations is not: a whole head in each while the
-            // shader stays small enough to compile quickly.
-            (8, head_vectors.div_ceil(16).next_power_of_two(), 128)
-        } else {
-            (if head_vectors > 32 { 64 } else { 128 }, head_vectors.next_power_of_two().min(8), 16)
+        // Two vectors in an invocation while the cluster allows.
+        let cluster = (head_vectors.next_power_of_two() / 2).clamp(1, 8);
+        let vectors = smallest_class(head_vectors.div_ceil(cluster), &[1, 2, 3, 4, 6, 8]);
+        let width = match head_vectors {
+            _ if software => 8,
+            ..=32 => 128,
+            _ => 64,
         };
-        let vectors = smallest_class(head_vectors.div_ceil(cluster), &[1, 2, 3, 4, 6, 8, 10, 12, 16]);
+        // Queries share the loads; their vectors and sums are held by the invocation.
+        let budget = if software { 32 } else { 16 };
         let across_rows = software && self.one_sequence && rows >= TILE_FROM_ROWS;
         let most = if across_rows { rows } else { self.heads_per_kv() };
         let mut queries = most.next_power_of_two().min(8).min((budget / vectors).max(1));
@@ -163,11 +165,12 @@ impl CachedAttention {
         } else {
             (rows, self.heads_per_kv().div_ceil(sharing.queries))
         };
-        let keys = if software { 2 } else { 4 };
-        let step = sharing.width as usize / sharing.cluster * keys;
         let workgroups = row_groups * self.kv_heads * head_groups;
-        let splits =
-            if software { 1 } else { (BUSY_WORKGROUPS / workgroups).min(context / (2 * step)).max(1) };
+        let splits = if software {
+            1
+        } else {
+            (BUSY_WORKGROUPS / workgroups).min(context / sharing.width as usize).max(1)
+        };
         let subgroup =
             caps.subgroups && caps.form() != Form::Plain && caps.subgroup_min as usize >= sharing.cluster;
         let (scale, softcap) = self.scale_and_cap();
@@ -178,7 +181,6 @@ impl CachedAttention {
             .variant("cluster", number(sharing.cluster))
             .variant("vectors", number(sharing.vectors))
             .variant("queries", number(sharing.queries))
-            .variant("keys", number(keys))
             .variant("split", splits > 1)
             .variant("softcap", self.softcap.is_some())
             .params(Params {
@@ -413,6 +415,18 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
+/// Random heads with zeros as padding; the last of `dims` is the size of a head.
+fn padded(random: &mut Random, dims: &[usize], scale: f64) -> Tensor {
+    let heads = random.tensor(DType::F32, dims, scale);
+    let (_, head_dim) = heads.spec().shape.rows_and_cols();
+    let pitch = head_pitch(head_dim);
+    let pad = |head: &[f64]| [head, &vec![0.0; pitch - head_dim]].concat();
+    let values: Vec<f64> = heads.to_f64().chunks(head_dim).flat_map(pad).collect();
+    let mut dims = dims.to_vec();
+    *dims.last_mut().expect("heads have dimensions") = pitch;
+    Tensor::from_f64(DType::F32, dims, &values)
+}
+
 fn case(random: &mut Random, shapes: &Shapes) -> Case {
     let &Shapes { heads, kv_heads, head_dim, rows, context, start, window, softcap } = shapes;
     let slot_count = if start.is_some() { 2 } else { 3 };
@@ -439,12 +453,12 @@ fn case(random: &mut Random, shapes: &Shapes) -> Case {
             _ => {}
         }
     }
-    let cache = [slot_count, kv_heads, context, head_pitch(head_dim)];
+    let cache = [slot_count, kv_heads, context, head_dim];
     let inputs = vec![
         // Large enough for weights that differ.
-        random.tensor(DType::F32, [rows, heads, head_pitch(head_dim)], 3.0),
-        random.f32(cache),
-        random.f32(cache),
+        padded(random, &[rows, heads, head_dim], 3.0),
+        padded(random, &cache, 1.0),
+        padded(random, &cache, 1.0),
         Tensor::from_u32([rows], &positions),
         Tensor::from_u32([rows], &slots),
     ];

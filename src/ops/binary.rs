@@ -227,35 +227,35 @@ fn broadcast(tensor: &Tensor, shape: &Shape) -> Vec<f64> {
 
 pub(super) fn cases() -> Vec<Case> {
     let mut random = Random::new(3);
+    let mut cases = function_cases(&mut random);
+    cases.extend(shape_cases(&mut random));
+    cases.extend(edge_cases());
+    cases
+}
+
+/// Every function of every dtype.
+fn function_cases(random: &mut Random) -> Vec<Case> {
+    // Divisors and bases that keep away from zero and are positive.
+    let positive: Vec<f64> = (0..1_021).map(|i| 0.5 + f64::from(i) / 500.0).collect();
     let mut cases = Vec::new();
     for function in BinaryFn::ALL {
         for dtype in DTYPES {
-            let right = random.tensor(dtype, [1_021], 4.0);
-            let (left, right) = match (function, dtype.is_float()) {
-                // Bases of powers are positive: the rest has its own case.
-                (BinaryFn::Pow, true) => (
-                    Tensor::from_f64(
-                        dtype,
-                        [1_021],
-                        &(0..1_021).map(|i| 0.5 + f64::from(i) / 500.0).collect::<Vec<_>>(),
-                    ),
-                    random.tensor(dtype, [1_021], 3.0),
-                ),
-                // Divisors keep away from zero.
-                (BinaryFn::Div, true) => (
-                    random.tensor(dtype, [1_021], 4.0),
-                    Tensor::from_f64(
-                        dtype,
-                        [1_021],
-                        &(0..1_021).map(|i| 0.5 + f64::from(i) / 500.0).collect::<Vec<_>>(),
-                    ),
-                ),
-                (BinaryFn::Pow, false) => (random.tensor(dtype, [1_021], 9.0), right),
-                _ => (random.tensor(dtype, [1_021], 1e3), right),
+            let positive = Tensor::from_f64(dtype, [1_021], &positive);
+            let mut random = |scale| random.tensor(dtype, [1_021], scale);
+            let inputs = match function {
+                BinaryFn::Pow if dtype.is_float() => vec![positive, random(3.0)],
+                BinaryFn::Pow => vec![random(9.0), random(4.0)],
+                BinaryFn::Div if dtype.is_float() => vec![random(4.0), positive],
+                _ => vec![random(1e3), random(4.0)],
             };
-            cases.push(Case::new(format!("{function:?} {dtype}"), Binary(function), vec![left, right]));
+            cases.push(Case::new(format!("{function:?} {dtype}"), Binary(function), inputs));
         }
     }
+    cases
+}
+
+/// Every way of reading an operand.
+fn shape_cases(random: &mut Random) -> Vec<Case> {
     let shapes: [(&[usize], &[usize]); 16] = [
         (&[1], &[1]),
         (&[], &[7]),
@@ -274,25 +274,50 @@ pub(super) fn cases() -> Vec<Case> {
         (&[33, 97], &[33, 97]),
         (&[1, 4_096], &[1, 4_096]),
     ];
+    let mut cases = Vec::new();
     for (left, right) in shapes {
         for dtype in [DType::F32, DType::F16, DType::I32] {
             let inputs = vec![random.tensor(dtype, left, 9.0), random.tensor(dtype, right, 9.0)];
             cases.push(Case::new(format!("{left:?} and {right:?} {dtype}"), Binary(BinaryFn::Sub), inputs));
         }
     }
+    cases
+}
+
+fn edge_cases() -> Vec<Case> {
     let integers = |left: &[i32], right: &[i32]| {
         vec![Tensor::from_i32([left.len()], left), Tensor::from_i32([right.len()], right)]
     };
-    let edges = integers(&[7, -7, i32::MIN, 0, i32::MIN], &[0, 2, -1, 0, 0]);
-    cases.push(Case::new("division by zero and overflow", Binary(BinaryFn::Div), edges));
-    let unsigned = vec![Tensor::from_u32([3], &[7, u32::MAX, 0]), Tensor::from_u32([3], &[0, 2, 0])];
-    cases.push(Case::new("unsigned division by zero", Binary(BinaryFn::Div), unsigned));
-    let wrapping = integers(&[i32::MAX, 65_537, -3], &[i32::MAX, 65_537, 1 << 30]);
-    cases.push(Case::new("products that wrap", Binary(BinaryFn::Mul), wrapping));
-    let powers = integers(&[-2, -1, -1, 1, 0, 3, 2, -3], &[3, -3, -2, -9, 0, 21, -1, 0]);
-    cases.push(Case::new("integer powers", Binary(BinaryFn::Pow), powers));
-    let bases = Tensor::from_f32([6], &[-2.0, -2.0, -3.0, 0.0, 0.0, -1.5]);
-    let exponents = Tensor::from_f32([6], &[2.0, 3.0, -1.0, 0.0, 2.0, 0.0]);
-    cases.push(Case::new("powers of negative numbers", Binary(BinaryFn::Pow), vec![bases, exponents]));
-    cases
+    let floats = |left: &[f32], right: &[f32]| {
+        vec![Tensor::from_f32([left.len()], left), Tensor::from_f32([right.len()], right)]
+    };
+    let case = |name: &str, function, inputs| Case::new(name, Binary(function), inputs);
+    vec![
+        case(
+            "division by zero and overflow",
+            BinaryFn::Div,
+            integers(&[7, -7, i32::MIN, 0, i32::MIN], &[0, 2, -1, 0, 0]),
+        ),
+        case(
+            "unsigned division by zero",
+            BinaryFn::Div,
+            vec![Tensor::from_u32([3], &[7, u32::MAX, 0]), Tensor::from_u32([3], &[0, 2, 0])],
+        ),
+        case(
+            "products that wrap",
+            BinaryFn::Mul,
+            integers(&[i32::MAX, 65_537, -3], &[i32::MAX, 65_537, 1 << 30]),
+        ),
+        case(
+            "integer powers",
+            BinaryFn::Pow,
+            integers(&[-2, -1, -1, 1, 0, 3, 2, -3], &[3, -3, -2, -9, 0, 21, -1, 0]),
+        ),
+        case(
+            "powers of negative numbers and zero",
+            BinaryFn::Pow,
+            floats(&[-2.0, -2.0, -3.0, 0.0, 0.0, -1.5, 0.0], &[2.0, 3.0, -1.0, 0.0, 2.0, 0.0, 0.5]),
+        ),
+        case("a root of a negative number", BinaryFn::Pow, floats(&[-2.0], &[0.5])),
+    ]
 }

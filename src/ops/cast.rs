@@ -19,7 +19,8 @@ const DTYPES: [DType; 5] = [DType::F32, DType::F16, DType::BF16, DType::I32, DTy
 
 /// Converts every element to `to`: f32, f16, bf16, i32 or u32 of any shape, each way.
 ///
-/// Floats become integers by dropping the fraction, and saturate; integers become each other
+/// Floats become integers by dropping the fraction, and saturate at the last integer that an f32
+/// holds; integers become each other
 /// bit for bit. How f16 is rounded, and what becomes of values beyond it, is the device's choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cast {
@@ -57,7 +58,14 @@ impl Op for Cast {
             let spec = Spec::new(self.to, input.spec().shape.clone());
             return Ok(vec![Tensor::from_bytes(spec, input.bytes().to_vec())]);
         }
-        Ok(vec![Tensor::from_f64(self.to, input.dims(), &input.to_f64())])
+        let mut values = input.to_f64();
+        let (lowest, highest) = match self.to {
+            DType::I32 => (f64::from(i32::MIN), 2_147_483_520.0),
+            DType::U32 => (0.0, 4_294_967_040.0),
+            _ => (f64::NEG_INFINITY, f64::INFINITY),
+        };
+        values.iter_mut().for_each(|value| *value = value.clamp(lowest, highest));
+        Ok(vec![Tensor::from_f64(self.to, input.dims(), &values)])
     }
 }
 

@@ -5,12 +5,11 @@ mod cases;
 
 use super::{Expect, Op, UnaryFn};
 use crate::kernel::{Caps, Form, Kernel, Launch, Launches, Layout, Operand};
-use crate::kernel::{groups, params, row_parts, row_pitch};
+use crate::kernel::{count, groups, params, row_parts, row_pitch};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
 pub(super) use cases::cases;
 
-static ROW: Kernel = Kernel::new("linear_row", include_str!("../../shaders/linear_row.wgsl"));
 static ROWS: Kernel = Kernel::new("linear_rows", include_str!("../../shaders/linear_rows.wgsl"));
 static MATVEC: Kernel = Kernel::new("linear_matvec", include_str!("../../shaders/linear_matvec.wgsl"));
 static TILES: Kernel = Kernel::new("linear_tiles", include_str!("../../shaders/linear_tiles.wgsl"));
@@ -106,7 +105,8 @@ impl Op for Linear {
         let weight = &inputs[1];
         let kernel = Choice::new(caps, rows, output_pitch);
         let per_block = 16 / weight.dtype.size();
-        let steps = self.segments(weight, caps).into_iter().map(|segment| {
+        let segments = self.segments(weight, caps);
+        let steps = segments.into_iter().map(|segment| {
             let params = Params {
                 rows: count(rows),
                 cols: count(segment.cols),
@@ -218,8 +218,6 @@ impl Linear {
 /// Which kernel computes a shape class on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Choice {
-    /// Software adapters, one row.
-    Row,
     /// Software adapters, blocks of this many rows.
     Rows(u32),
     /// GPUs, up to this many rows by streaming the weight once.
@@ -232,7 +230,7 @@ impl Choice {
     fn new(caps: &Caps, rows: usize, cols: usize) -> Self {
         let large_tiles = rows.div_ceil(128) * cols.div_ceil(128);
         match (caps.form(), rows) {
-            (Form::Software, 1) => Self::Row,
+            (Form::Software, 1) => Self::Rows(1),
             (Form::Software, 2..=8) => Self::Rows(8),
             (Form::Software, _) => Self::Rows(16),
             (_, 1) => Self::Matvec(1),
@@ -249,9 +247,6 @@ impl Choice {
         let stored = |weight_rows: u32| if gated { weight_rows / 2 } else { weight_rows };
         let share_x = caps.subgroups && caps.subgroup_min >= 8;
         match self {
-            Self::Row => {
-                ROW.launch().variant("share_x", share_x).workgroups(folded(groups(cols, stored(16))))
-            }
             Self::Rows(block_rows) => ROWS
                 .launch()
                 .variant("share_x", share_x)
@@ -288,8 +283,4 @@ fn folded(workgroups: u32) -> [u32; 3] {
 /// A grid of column tiles by row tiles, the latter folded.
 fn tiled(columns: u32, rows: u32) -> [u32; 3] {
     [columns, rows.min(FOLD), rows.div_ceil(FOLD)]
-}
-
-fn count(value: usize) -> u32 {
-    u32::try_from(value).expect("dimensions of values that fit a binding fit u32")
 }

@@ -3,10 +3,12 @@
 //! Pure: no device, no I/O. [`Op::launch`] is a function of [`Caps`] and specs alone, and
 //! [`Op::reference`] is the oracle that tests and `wginfer doctor` compare every kernel with.
 
+mod argmax;
 mod attention;
 mod binary;
 pub mod cases;
 mod cast;
+mod concat;
 mod count_tokens;
 mod embedding;
 mod expand;
@@ -14,19 +16,24 @@ mod gather;
 mod head_norm;
 mod layer_norm;
 mod linear;
+mod matmul;
+mod reduce;
 mod reshape;
 mod rms_norm;
 mod rope;
 mod rope_cache;
 pub mod sample;
 mod slice;
+mod softmax;
 mod strided;
 mod transpose;
 mod unary;
 
+pub use argmax::ArgMax;
 pub use attention::{CachedAttention, INACTIVE, head_pitch};
 pub use binary::{Binary, BinaryFn};
 pub use cast::Cast;
+pub use concat::Concat;
 pub use count_tokens::CountTokens;
 pub use embedding::Embedding;
 pub use expand::Expand;
@@ -34,12 +41,15 @@ pub use gather::Gather;
 pub use head_norm::HeadNorm;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
+pub use matmul::MatMul;
+pub use reduce::{Reduce, ReduceFn};
 pub use reshape::Reshape;
 pub use rms_norm::RmsNorm;
 pub use rope::Rope;
 pub use rope_cache::RopeCache;
 pub use sample::{FLAG_EMPTY, FLAG_INVALID, NO_TOKEN, ROW_WORDS, Sample, SampleRow};
 pub use slice::{Slice, SliceRange};
+pub use softmax::Softmax;
 pub use transpose::Transpose;
 pub use unary::{Softcap, Unary, UnaryFn};
 

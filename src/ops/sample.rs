@@ -28,10 +28,10 @@ params!(
 pub const NO_SLOT: u32 = u32::MAX;
 /// The token of a row that was not sampled.
 pub const NO_TOKEN: u32 = u32::MAX;
-/// Flag of a row in whose logits NaN or plus infinity was seen; its token means nothing.
-pub const FLAG_INVALID: u32 = 1;
-/// Flag of a row whose logits are all excluded; its token is 0.
-pub const FLAG_EMPTY: u32 = 2;
+/// Bit of a sampled word in whose row of logits NaN or plus infinity was seen; its token means nothing.
+pub const FLAG_INVALID: u32 = 1 << 30;
+/// Bit of a sampled word whose row of logits is all excluded; its token is 0.
+pub const FLAG_EMPTY: u32 = 1 << 31;
 
 /// Most candidates that are listed; more are left in the whole vocabulary.
 const LIST: u32 = 1024;
@@ -43,8 +43,8 @@ const SOFTWARE_TOKENS: u32 = 4096;
 ///
 /// Inputs: logits f32 [rows, vocab], slots u32 [rows] ([`NO_SLOT`]: inactive; each slot at most
 /// once), settings u32 [rows, 16] (see [`SampleRow`]), counts u32 [slots, vocab] (a state).
-/// Outputs: u32 [rows, 2] of token and flags ([`NO_TOKEN`] for inactive rows), and the counts
-/// with the tokens of active rows counted.
+/// Outputs: u32 [rows], each a token and the flag bits ([`NO_TOKEN`] for inactive rows), and the
+/// counts with the tokens of active rows counted.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample;
 
@@ -80,7 +80,7 @@ impl Op for Sample {
         slots.expect_dims(self, "slots", &[rows])?;
         settings.expect_dims(self, "settings", &[rows, ROW_WORDS])?;
         expect_counts(self, counts, vocab)?;
-        Ok(vec![Spec::u32([rows, 2]), counts.clone()])
+        Ok(vec![Spec::u32([rows]), counts.clone()])
     }
 
     fn launch(&self, caps: &Caps, inputs: &[Spec], _: &[Spec]) -> Result<Launches> {
@@ -121,17 +121,17 @@ impl Op for Sample {
         for index in 0..rows {
             let slot = slots[index] as usize;
             if slot >= inputs[3].dims()[0] {
-                sampled.extend([NO_TOKEN, 0]);
+                sampled.push(NO_TOKEN);
                 continue;
             }
             let row = SampleRow::from_words(&settings[index * ROW_WORDS..][..ROW_WORDS]);
             let seen = &mut counts[slot * vocab..][..vocab];
             let (token, flags) = distribution::draw(&logits[index * vocab..][..vocab], seen, &row);
             seen[token as usize] += 1;
-            sampled.extend([token, flags]);
+            sampled.push(token | flags);
         }
         Ok(vec![
-            Tensor::from_u32([rows, 2], &sampled),
+            Tensor::from_u32([rows], &sampled),
             Tensor::from_u32(inputs[3].spec().shape.clone(), &counts),
         ])
     }

@@ -1,6 +1,7 @@
 //! Chat templates: Jinja text of a model that turns a list of messages into a prompt. The environment follows
 //! transformers' (`apply_chat_template`) and is separate from the one of the shaders. A template comes with a
-//! model and is not trusted: its steps, recursion and output are bounded, and it reaches no file.
+//! model and is not trusted: its steps, recursion and output are bounded, and it reaches no file. Strings that it
+//! builds and does not write are not bounded: the template engine has no such limit.
 
 use std::io::Write;
 use std::path::Path;

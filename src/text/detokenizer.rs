@@ -56,6 +56,9 @@ impl<T: Deref<Target = Tokenizer> + Clone> StreamDecoder<T> {
         while tail.first().is_some_and(|id| tokenizer.fallback_byte(*id).is_some()) {
             tail.remove(0);
         }
+        if tail.is_empty() && prompt.iter().any(|id| decoder.has_text(*id)) {
+            tail.extend(tokenizer.anchor());
+        }
         decoder.sent = tokenizer.decode(&tail, skip_special)?;
         decoder.window = tail;
         Ok(decoder)

@@ -106,7 +106,7 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// Encodes text. With `special`, the tokens that the model wants around a text are added (BOS, [CLS] ...): what
+    /// Encodes text. With `special`, the tokens that the model wants around a text are added (BOS, `[CLS]` ...): what
     /// the file's post-processor says, and BOS where `add_bos_token` asks for it. BOS is not doubled where
     /// the text begins with it, as chat templates do. Special tokens inside the text are recognised always.
     ///

@@ -165,7 +165,7 @@ impl Checks<'_> {
         };
         for (index, token) in tokens.iter().enumerate() {
             let field = |key: &str| format!("added_tokens[{index}].{key}");
-            if !token.get("id").and_then(Value::as_u64).is_some_and(|id| id < MAX_ID) {
+            if token.get("id").and_then(Value::as_u64).is_none_or(|id| id >= MAX_ID) {
                 return Err(self.found(&field("id"), "an id below 16777216", token.get("id")));
             }
             if !token.get("content").is_some_and(Value::is_string) {

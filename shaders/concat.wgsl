@@ -1,0 +1,40 @@
+// Copies one input of a concatenation to its place in the output. An item is a unit of the
+// input: a vector of 16 bytes ("vec4<u32>") or four bytes ("u32"); or, where two-byte elements do
+// not fill words ("half"), a word of the output, which keeps the halves of other inputs.
+// Sizes are in units, or in elements for "half".
+//# if unit == "half"
+alias Unit = u32;
+//# else
+alias Unit = ${unit};
+//# endif
+
+struct Params { items: u32, per_group: u32, inner: u32, output_inner: u32, offset: u32, elements: u32 }
+@group(0) @binding(0) var<storage, read> input: array<Unit>;         // [outer, inner]
+@group(0) @binding(1) var<storage, read_write> output: array<Unit>;  // [outer, output_inner]
+${params} params: Params;
+
+//# if unit == "half"
+fn compute(item: u32) {
+    var word = output[item];
+    var changed = false;
+    for (var half = 0u; half < 2u; half++) {
+        let element = item * 2u + half;
+        let outer = element / params.output_inner;
+        let column = element - outer * params.output_inner - params.offset; // wraps before the offset
+        if element < params.elements && column < params.inner {
+            let source = outer * params.inner + column;
+            let bits = (input[source >> 1u] >> ((source & 1u) * 16u)) & 0xffffu;
+            word = (word & (0xffff0000u >> (half * 16u))) | (bits << (half * 16u));
+            changed = true;
+        }
+    }
+    if changed { output[item] = word; }
+}
+//# else
+fn compute(item: u32) {
+    let outer = item / params.inner;
+    output[outer * (params.output_inner - params.inner) + params.offset + item] = input[item];
+}
+//# endif
+
+//# include "lib/items.wgsl"

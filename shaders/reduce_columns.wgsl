@@ -1,0 +1,23 @@
+// Sum, maximum or product over an axis that is not the last. An item is one chunk of the
+// output. `sign` and `scale` as in reduce_rows.wgsl.
+//# set init = {"sum": "Chunk(0.0)", "max": "input[start] * params.sign", "product": "Chunk(1.0)"}[function]
+//# set combined = {"sum": "all + one", "max": "max(all, one)", "product": "all * one"}[function]
+alias Chunk = ${chunk}; // four neighbouring elements of the inner axes, or one
+
+struct Params { items: u32, per_group: u32, length: u32, inner: u32, sign: f32, scale: f32 }
+@group(0) @binding(0) var<storage, read> input: array<Chunk>;         // [outer, length, inner]
+@group(0) @binding(1) var<storage, read_write> output: array<Chunk>;  // [outer, inner]
+${params} params: Params;
+
+fn compute(item: u32) {
+    let outer = item / params.inner;
+    let start = outer * params.length * params.inner + item - outer * params.inner;
+    var all = ${init};
+    for (var i = 0u; i < params.length; i++) {
+        let one = input[start + i * params.inner] * params.sign;
+        all = ${combined};
+    }
+    output[item] = all * params.scale;
+}
+
+//# include "lib/items.wgsl"

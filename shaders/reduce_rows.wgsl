@@ -1,0 +1,22 @@
+// Sum, maximum or product over the last axis. A minimum is the maximum of negatives, a mean a
+// scaled sum: `sign` is applied before, `scale` after.
+//# set init = {"sum": "Chunk(0.0)", "max": "input[start] * params.sign", "product": "Chunk(1.0)"}[function]
+//# set combined = {"sum": "all + one", "max": "max(all, one)", "product": "all * one"}[function]
+
+struct Params { rows: u32, rows_per_group: u32, chunks: u32, sign: f32, scale: f32 }
+@group(0) @binding(0) var<storage, read> input: array<Chunk>;       // [rows, chunks]
+@group(0) @binding(1) var<storage, read_write> output: array<f32>;  // [rows]
+${params} params: Params;
+
+fn compute_row(row: u32) {
+    let start = row * params.chunks;
+    var all = ${init};
+    for (var i = first; i < params.chunks; i += stride) {
+        let one = input[start + i] * params.sign;
+        all = ${combined};
+    }
+    let result = row_${function}(chunk_${function}(all)) * params.scale;
+    if first == 0u { output[row] = result; }
+}
+
+//# include "lib/rows.wgsl"

@@ -1,0 +1,188 @@
+//! Every model family against small random-weight models of the `transformers` library
+//! (tests/goldens): logits of all positions, greedy tokens, and that each special rule matters.
+
+mod common;
+
+use std::path::PathBuf;
+use wginfer::cancel::CancelToken;
+use wginfer::checkpoint::Checkpoint;
+use wginfer::gpu::Gpu;
+use wginfer::kernel::Form;
+use wginfer::models::config::DecoderConfig;
+use wginfer::models::decoder::{Decoder, find_root};
+use wginfer::nn::Cache;
+use wginfer::ops::SampleRow;
+use wginfer::text::engine::{DecodeRow, Engine, EngineOptions};
+use wginfer::weights::{FileWeights, MemoryWeights, Weights};
+
+const FAMILIES: [&str; 15] = [
+    "llama2",
+    "llama3",
+    "llama_bias",
+    "llama_linear",
+    "mistral",
+    "qwen2",
+    "qwen2_window",
+    "qwen3",
+    "gemma2",
+    "gemma3",
+    "phi3",
+    "phi3_longrope",
+    "gpt2",
+    "gpt_neox",
+    "gpt_neox_serial",
+];
+
+/// Largest difference from the golden logits, relative to the position's largest |logit|.
+const TOLERANCE: f64 = 1e-4;
+
+struct Golden {
+    folder: PathBuf,
+    ids: Vec<u32>,
+    vocab: usize,
+    logits: Vec<f64>,
+    greedy: Vec<u32>,
+    hidden: Vec<Vec<f64>>,
+}
+
+fn golden(family: &str, file: &str) -> Golden {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(family);
+    let tensors = FileWeights::open(&folder.join(file)).unwrap();
+    let values = |name: &str| tensors.get(name).unwrap().to_tensor().to_f64();
+    let ids = |name: &str| values(name).into_iter().map(|id| id as u32).collect();
+    let vocab = tensors.spec("logits").unwrap().shape.dims()[1];
+    let layers = tensors
+        .names()
+        .iter()
+        .filter(|name| name.starts_with("hidden.") && !name.ends_with("normed"))
+        .count();
+    let hidden = (0..layers).map(|layer| values(&format!("hidden.{layer}"))).collect();
+    Golden {
+        ids: ids("input_ids"),
+        vocab,
+        logits: values("logits"),
+        greedy: ids("greedy_ids"),
+        hidden,
+        folder,
+    }
+}
+
+fn engine(gpu: &Gpu, config: DecoderConfig, weights: &dyn Weights, context: usize, slots: usize) -> Engine {
+    let root = find_root(&config, |name| weights.spec(name).is_some());
+    let checkpoint = Checkpoint::new(weights, "golden", None);
+    let decoder = Decoder::new(config, root, Cache { slots, context });
+    let options = EngineOptions { prompt_rows: 512, memory_budget: None };
+    let graphs = Engine::first_graphs(&decoder, &checkpoint, options.prompt_rows).unwrap();
+    checkpoint.check(graphs.iter().map(|(_, graph)| graph), root, &decoder.head_name()).unwrap();
+    Engine::new(gpu, decoder, graphs, &checkpoint, options, &mut |_, _| {}).unwrap()
+}
+
+/// Largest relative difference of the logits, and the position where it is.
+fn worst_logit(engine: &mut Engine, golden: &Golden) -> (f64, usize) {
+    let mut worst = (0.0, 0);
+    let cancel = CancelToken::new();
+    engine
+        .logits(0, &golden.ids, 0, &cancel, |row, logits| {
+            let want = &golden.logits[row * golden.vocab..][..golden.vocab];
+            let largest = want.iter().fold(0.0f64, |most, logit| most.max(logit.abs()));
+            for (got, want) in logits.iter().zip(want) {
+                let difference = (f64::from(*got) - want).abs() / largest;
+                // NaN counts as the worst.
+                if difference > worst.0 || difference.is_nan() {
+                    worst = (if difference.is_nan() { f64::INFINITY } else { difference }, row);
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+    worst
+}
+
+/// Which layer's input is off first; for the message only.
+fn first_bad_layer(engine: &mut Engine, golden: &Golden) -> String {
+    let states = engine.hidden_states(&golden.ids).unwrap();
+    for (layer, (got, want)) in states.iter().zip(&golden.hidden).enumerate() {
+        let largest = want.iter().fold(0.0f64, |most, value| most.max(value.abs()));
+        let worst = got.to_f64().iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        if worst > 1e-4 * largest {
+            return format!("input of layer {layer} differs by {:.1e} of its largest value", worst / largest);
+        }
+    }
+    "all layers agree, the head differs".into()
+}
+
+fn greedy(engine: &mut Engine, golden: &Golden, slot: usize, chunk: usize) -> Vec<u32> {
+    let cancel = CancelToken::new();
+    let mut position = 0;
+    let mut token = 0;
+    for piece in golden.ids.chunks(chunk) {
+        token = engine.prompt(slot, piece, position, SampleRow::GREEDY, &cancel).unwrap();
+        position += piece.len();
+    }
+    let mut tokens = vec![token];
+    while tokens.len() < golden.greedy.len() {
+        let row = DecodeRow { slot, token, position, sampling: SampleRow::GREEDY };
+        token = engine.decode(&[row], &cancel).unwrap()[0];
+        tokens.push(token);
+        position += 1;
+    }
+    tokens
+}
+
+fn check(gpu: &Gpu, family: &str, file: &str, context: usize) -> Result<(), String> {
+    let golden = golden(family, file);
+    let config = DecoderConfig::load(&golden.folder).unwrap();
+    let weights = FileWeights::open(&golden.folder).unwrap();
+    let mut engine = engine(gpu, config, &weights, context, 2);
+    let (worst, row) = worst_logit(&mut engine, &golden);
+    if worst > TOLERANCE {
+        let layer = first_bad_layer(&mut engine, &golden);
+        return Err(format!("{family}: logits of position {row} differ by {worst:.1e}; {layer}"));
+    }
+    for (slot, chunk) in [(0, 512), (1, 5)] {
+        let tokens = greedy(&mut engine, &golden, slot, chunk);
+        if tokens != golden.greedy {
+            return Err(format!("{family}: greedy tokens {tokens:?}, want {:?}", golden.greedy));
+        }
+    }
+    Ok(())
+}
+
+fn check_all(gpu: &Gpu) {
+    let mut failures: Vec<String> = Vec::new();
+    for family in FAMILIES {
+        let context = if family == "gpt2" { 56 } else { 64 };
+        failures.extend(check(gpu, family, "golden.safetensors", context).err());
+    }
+    failures.extend(check(gpu, "phi3_longrope", "golden_short.safetensors", 32).err());
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn logits_and_greedy_tokens_are_those_of_transformers() {
+    let Some(gpu) = common::gpu() else { return };
+    check_all(gpu);
+}
+
+#[test]
+fn gpu_forms_give_the_same() {
+    let Some(gpu) = common::gpu() else { return };
+    for form in [Form::Subgroup, Form::Plain] {
+        check_all(&gpu.with_caps(gpu.caps().clone().with_form(form)));
+    }
+}
+
+/// The published and the newest form of config.json, and of GPT-2's names, mean the same model.
+#[test]
+fn other_published_forms_are_read_alike() {
+    for family in ["llama3", "gemma3", "phi3", "phi3_longrope"] {
+        let folder = golden(family, "golden.safetensors").folder;
+        let classic = DecoderConfig::load(&folder).unwrap();
+        assert_eq!(classic, DecoderConfig::from_file(&folder.join("config_v5.json")).unwrap(), "{family}");
+    }
+    let Some(gpu) = common::gpu() else { return };
+    let golden = golden("gpt2", "golden.safetensors");
+    let weights = FileWeights::open(&golden.folder.join("model_prefixed.safetensors")).unwrap();
+    let mut engine = engine(gpu, DecoderConfig::load(&golden.folder).unwrap(), &weights, 56, 1);
+    assert!(worst_logit(&mut engine, &golden).0 <= TOLERANCE);
+}
