@@ -73,7 +73,6 @@
 //!
 //! What a GPU can do is never a feature: [`Caps`](kernel::Caps) says it at run time.
 
-//! wginfer
 #[cfg(feature = "text")]
 pub mod bench;
 pub mod cancel;
