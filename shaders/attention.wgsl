@@ -39,6 +39,7 @@ struct Params {
 ${params} params: Params;
 
 //# include "lib/kv.wgsl"
+//# include "lib/scores.wgsl"
 //# include "lib/cluster.wgsl"
 
 //# if split
@@ -62,22 +63,6 @@ fn store(split: u32, row: u32, head: u32, vector: u32, sum: vec4<f32>, stats: ve
     }
 }
 //# endif
-
-fn capped(score: f32) -> f32 {
-    //# if softcap
-    // The host divides the scale by the cap; tanh is clamped as some drivers' overflows.
-    return params.softcap * tanh(clamp(score, -15.0, 15.0));
-    //# else
-    return score;
-    //# endif
-}
-
-// Keys that a row may see: its own and those before it; none where the row is inactive.
-fn visible_keys(row: u32) -> u32 {
-    let at = min(row, params.rows - 1u);
-    let live = row < params.rows && slots[at] < params.slots;
-    return select(0u, min(positions[at], params.context - 1u) + 1u, live);
-}
 
 var<workgroup> cluster_stats: array<vec2<f32>, CLUSTERS>; // highest score, sum of weights
 var<workgroup> cluster_sums: array<vec4<f32>, CLUSTERS * HEAD>;

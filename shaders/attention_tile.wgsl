@@ -31,28 +31,13 @@ struct Params {
 ${params} params: Params;
 
 //# include "lib/kv.wgsl"
+//# include "lib/scores.wgsl"
 
 var<workgroup> left: array<vec4<f32>, TILE * PITCH>;  // a slice of the queries
 var<workgroup> right: array<vec4<f32>, TILE * PITCH>; // a slice of the keys or values
 // Weights by row; vector i of a row holds those of the keys i, i + 8, i + 16, i + 24.
 var<workgroup> weights: array<vec4<f32>, TILE * PITCH>;
 var<workgroup> exchange: array<f32, TILE * 8u>;       // one number of each invocation and row
-
-// Keys that a row may see: its own and those before it; none where the row is inactive.
-fn visible_keys(row: u32) -> u32 {
-    let at = min(row, params.rows - 1u);
-    let live = row < params.rows && slots[at] < params.slots;
-    return select(0u, min(positions[at], params.context - 1u) + 1u, live);
-}
-
-fn capped(score: f32) -> f32 {
-    //# if softcap
-    // The host divides the scale by the cap; tanh is clamped as some drivers' overflows.
-    return params.softcap * tanh(clamp(score, -15.0, 15.0));
-    //# else
-    return score;
-    //# endif
-}
 
 fn stage_queries(lane: u32, first_row: u32, head: u32, slice: u32) {
     let vector = slice * 8u + lane % 8u;

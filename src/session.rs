@@ -2,7 +2,7 @@
 
 use crate::gpu::{Buffer, Dispatch, Gpu, Program, Readback};
 use crate::graph::{BufferRef, Graph, Plan, PlannedWeight, WeightData, WeightSource, buffer_bytes, optimise};
-use crate::kernel::{Caps, DeviceKind, Layout, row_parts, row_pitch};
+use crate::kernel::{Caps, DeviceKind, Layout, RowPart, row_parts, row_pitch};
 use crate::ops::Op;
 use crate::tensor::{Spec, Tensor};
 use crate::{Error, Result};
@@ -173,8 +173,8 @@ impl Session {
     }
 
     /// Plans graphs, checks their memory against the budget before anything is uploaded, then
-    /// uploads what is not yet resident and prepares the dispatches. On failure no plan is added; weights that were already uploaded
-    /// stay resident for the next try.
+    /// uploads what is not yet resident and prepares the dispatches. On failure no plan is added;
+    /// weights that were already uploaded stay resident for the next try.
     ///
     /// # Errors
     /// [`Error::Budget`], [`Error::Op`], those of `source`, or what the device says.
@@ -254,20 +254,14 @@ impl Session {
         let (rows, cols) = weight.spec.shape.rows_and_cols();
         let caps = self.gpu.caps();
         let (pitch, parts) = match weight.layout {
-            Layout::Plain => (cols, vec![0..rows]),
-            Layout::Rows => {
-                let parts = row_parts(&weight.spec, caps);
-                (
-                    row_pitch(cols, weight.spec.dtype),
-                    parts.iter().map(|p| p.start..p.start + p.rows).collect(),
-                )
-            }
+            Layout::Plain => (cols, vec![RowPart { start: 0, rows }]),
+            Layout::Rows => (row_pitch(cols, weight.spec.dtype), row_parts(&weight.spec, caps)),
         };
         let row_bytes = (pitch * weight.spec.dtype.size()).max(1) as u64;
         let mut buffers = Vec::with_capacity(parts.len());
         for (part, bytes) in parts.into_iter().zip(weight.part_bytes(caps)) {
             let buffer = self.gpu.buffer(&weight.name, bytes)?;
-            let total = part.len() as u64 * row_bytes;
+            let total = part.rows as u64 * row_bytes;
             // Rows whose bytes are no multiple of 4 are uploaded in groups that are.
             let granularity = row_bytes * (4 / gcd(row_bytes, 4));
             self.gpu.upload(&buffer, total, granularity, |offset, length| {
@@ -500,9 +494,7 @@ pub fn run_op(gpu: &Gpu, op: Arc<dyn Op>, inputs: &[Tensor]) -> Result<Vec<Tenso
         graph.output(name.clone(), id);
     }
     let mut session = Session::new(gpu, None);
-    let plan = session.plan_unoptimised(graph)?;
-    let prepared = session.prepare_all(&[plan], &NoWeights, &mut |_| {})?;
-    session.plans.extend(prepared);
+    let plan = session.add_as_is(graph)?;
     let plain = |index: usize| op.layout(index) == Layout::Plain;
     let named: Vec<(String, &Tensor)> =
         inputs.iter().enumerate().map(|(index, tensor)| (format!("input {index}"), tensor)).collect();
@@ -518,12 +510,17 @@ pub fn run_op(gpu: &Gpu, op: Arc<dyn Op>, inputs: &[Tensor]) -> Result<Vec<Tenso
         .map(|(_, (name, tensor))| (name.as_str(), tensor.bytes()))
         .collect();
     let wanted: Vec<&str> = names.iter().map(String::as_str).collect();
-    session.run(PlanId(0), &given, &wanted, &|| false)
+    session.run(plan, &given, &wanted, &|| false)
 }
 
 impl Session {
-    fn plan_unoptimised(&self, graph: Graph) -> Result<Plan> {
+    /// Adds a graph without weights from files, each node as it stands: nothing is fused, and
+    /// nothing left out that no output needs.
+    pub(crate) fn add_as_is(&mut self, graph: Graph) -> Result<PlanId> {
         graph.check()?;
-        Plan::new(&graph, self.gpu.caps())
+        let plan = Plan::new(&graph, self.gpu.caps())?;
+        let prepared = self.prepare_all(&[plan], &NoWeights, &mut |_| {})?;
+        self.plans.extend(prepared);
+        Ok(PlanId(self.plans.len() - 1))
     }
 }

@@ -76,7 +76,7 @@ impl Gpu {
     /// [`Error::Device`] when the range does not fit, or [`Error::DeviceLost`].
     pub fn write(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
         self.guarded("an upload", bytes.len() as u64, || {
-            self.shared.queue.write_buffer(&buffer.raw, offset, bytes)
+            self.shared.queue.write_buffer(&buffer.raw, offset, bytes);
         })
     }
 
@@ -135,6 +135,23 @@ impl Gpu {
             encoder.clear_buffer(&buffer.raw, offset, Some(bytes));
             self.shared.queue.submit([encoder.finish()]);
         })
+    }
+
+    /// Copies a buffer to another of the same size `times` times, and waits: a measure of the
+    /// memory's bandwidth.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the sizes differ, or [`Error::DeviceLost`].
+    pub fn copy(&self, from: &Buffer, to: &Buffer, times: usize) -> Result<()> {
+        let index = self.guarded("copying a buffer", from.bytes, || {
+            let mut encoder =
+                self.shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for _ in 0..times {
+                encoder.copy_buffer_to_buffer(&from.raw, 0, &to.raw, 0, from.bytes);
+            }
+            self.shared.queue.submit([encoder.finish()])
+        })?;
+        self.wait(index)
     }
 
     /// Waits for a submission; never longer than the device lives. Without a timeout: wgpu 30

@@ -12,6 +12,8 @@ mod scope;
 pub use adapter::{AdapterSummary, GpuOptions};
 pub use buffer::Buffer;
 pub use program::{Dispatch, Program, Readback};
+/// The version of wgpu whose adapters, devices and queues [`Gpu::from_wgpu`] takes.
+pub use wgpu;
 
 use crate::kernel::Caps;
 use crate::{Error, Result};

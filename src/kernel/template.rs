@@ -27,6 +27,7 @@ pub const LIBRARY: &[(&str, &str)] = &[
     ("lib/sample_draw.wgsl", include_str!("../../shaders/lib/sample_draw.wgsl")),
     ("lib/sample_select.wgsl", include_str!("../../shaders/lib/sample_select.wgsl")),
     ("lib/u64.wgsl", include_str!("../../shaders/lib/u64.wgsl")),
+    ("lib/scores.wgsl", include_str!("../../shaders/lib/scores.wgsl")),
     ("lib/weight.wgsl", include_str!("../../shaders/lib/weight.wgsl")),
     ("lib/weight_block.wgsl", include_str!("../../shaders/lib/weight_block.wgsl")),
 ];

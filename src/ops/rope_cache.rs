@@ -1,7 +1,7 @@
 //! What lies between the joint projection of a decoder's attention and the attention itself:
 //! split, rotary position embedding (Su et al. 2021), and the write to the key-value cache.
 
-use super::attention::{INACTIVE, head_pitch};
+use super::attention::{INACTIVE, head_pitch, padded};
 use super::cases::{Case, Random};
 use super::rope::{case_table, check_table, pairs, rotate};
 use super::{Expect, Op};
@@ -207,9 +207,9 @@ fn case_inputs(random: &mut Random, op: &RopeCache, rows: usize, context: usize)
     }
     inputs.push(Tensor::from_u32([rows], &positions));
     inputs.push(Tensor::from_u32([rows], &slots));
-    let cache = [slot_count, op.kv_heads, context, head_pitch(op.head_dim)];
-    inputs.push(random.f32(cache));
-    inputs.push(random.f32(cache));
+    let cache = [slot_count, op.kv_heads, context, op.head_dim];
+    inputs.push(padded(random, &cache, 1.0));
+    inputs.push(padded(random, &cache, 1.0));
     inputs
 }
 
