@@ -31,7 +31,7 @@ pub(crate) struct GlobalFlags {
     /// Say more: -v shows what is done, -vv details. RUST_LOG sets levels by module instead
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// Nothing on standard error but warnings and errors
+    /// Nothing on standard error but errors
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
 }
@@ -123,11 +123,12 @@ impl SamplingFlags {
 }
 
 #[derive(Debug, Args)]
+#[command(override_usage = "wginfer generate [OPTIONS] [MODEL] PROMPT")]
 #[command(after_help = format!("{GENERATE_EXAMPLES}\n\n{MODEL_HELP}"))]
 pub(crate) struct GenerateArgs {
     /// The prompt, with the model before it if it is not the bundled one; the prompt `-` is read
     /// from standard input (one newline at its end is left out)
-    #[arg(value_name = "[MODEL] PROMPT", num_args = 0..=2)]
+    #[arg(value_name = "MODEL PROMPT", num_args = 0..=2)]
     pub(crate) model_and_prompt: Vec<String>,
     /// Token ids in place of the prompt's text
     #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = parse_id)]
@@ -187,11 +188,12 @@ Examples:
   wginfer chat ./base-model --fallback plain";
 
 #[derive(Debug, Args)]
+#[command(override_usage = "wginfer score [OPTIONS] [MODEL] FILE")]
 #[command(after_help = format!("{SCORE_EXAMPLES}\n\n{MODEL_HELP}"))]
 pub(crate) struct ScoreArgs {
     /// The text's file (`-` is standard input), with the model before it if it is not the
     /// bundled one
-    #[arg(value_name = "[MODEL] FILE", num_args = 0..=2)]
+    #[arg(value_name = "MODEL FILE", num_args = 0..=2)]
     pub(crate) model_and_file: Vec<String>,
     /// Token ids in place of a file
     #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = parse_id)]
