@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod cancel;
 pub mod checkpoint;
+pub mod doctor;
 pub mod error;
 pub mod gpu;
 pub mod graph;
