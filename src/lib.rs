@@ -73,8 +73,12 @@
 //!
 //! What a GPU can do is never a feature: [`Caps`](kernel::Caps) says it at run time.
 
+//! wginfer
+#[cfg(feature = "text")]
+pub mod bench;
 pub mod cancel;
 pub mod checkpoint;
+pub mod doctor;
 pub mod error;
 pub mod gpu;
 pub mod graph;

@@ -138,6 +138,23 @@ impl Gpu {
         })
     }
 
+    /// Copies a buffer to another of the same size `times` times, and waits: a measure of the
+    /// memory's bandwidth.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the sizes differ, or [`Error::DeviceLost`].
+    pub fn copy(&self, from: &Buffer, to: &Buffer, times: usize) -> Result<()> {
+        let index = self.guarded("copying a buffer", from.bytes, || {
+            let mut encoder =
+                self.shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for _ in 0..times {
+                encoder.copy_buffer_to_buffer(&from.raw, 0, &to.raw, 0, from.bytes);
+            }
+            self.shared.queue.submit([encoder.finish()])
+        })?;
+        self.wait(index)
+    }
+
     /// Waits for a submission; never longer than the device lives. Without a timeout: wgpu 30
     /// may panic when one expires while another thread submits.
     pub(super) fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
