@@ -15,7 +15,7 @@ use wginfer::nn::Cache;
 use wginfer::ops::SampleRow;
 use wginfer::tensor::Tensor;
 use wginfer::text::engine::{DecodeRow, Engine, EngineOptions};
-use wginfer::weights::{FileWeights, Weights};
+use wginfer::weights::{FileWeights, MemoryWeights, Weights};
 
 const FAMILIES: [&str; 15] = [
     "llama2",
