@@ -69,7 +69,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `cli` (default) | the `wginfer` program; includes `text` |
-//! | `text` | [`text`]: tokenizer, chat template, sampling, generation; [`bench`] |
+//! | `text` | [`text`]: tokenizer, chat template, sampling, generation; [`mod@bench`] |
 //! | `hub` | downloads from a Hugging Face hub into its cache: [`weights::hub`] |
 //!
 //! What a GPU can do is never a feature: [`Caps`](kernel::Caps) says it at run time.
