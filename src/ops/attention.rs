@@ -279,7 +279,7 @@ impl Op for CachedAttention {
         if self.head_dim == 0 || self.head_dim > MAX_HEAD_DIM {
             return Err(Error::op(self.name(), format!("head size must be 1 to 256, got {}", self.head_dim)));
         }
-        if self.kv_heads == 0 || self.heads == 0 || self.heads % self.kv_heads != 0 {
+        if self.kv_heads == 0 || self.heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
             let message = format!("{} heads are no multiple of {} key heads", self.heads, self.kv_heads);
             return Err(Error::op(self.name(), message));
         }
