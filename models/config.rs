@@ -55,6 +55,12 @@ impl Family {
         Self::NAMES.iter().map(|(name, _, _)| *name).collect()
     }
 
+    /// Its `model_type`.
+    pub fn name(self) -> &'static str {
+        let found = Self::NAMES.iter().find(|(_, _, family)| *family == self);
+        found.map_or("unknown", |(name, _, _)| name)
+    }
+
     /// Finds the family by `model_type`, or by `architectures` where that is absent.
     fn detect(fields: &Fields<'_>) -> Result<Self> {
         let model_type = fields.string("model_type")?;

@@ -277,6 +277,10 @@ impl Builder<'_> {
     fn attention(&self, graph: &mut Graph, layer: usize, x: ValueId) -> Result<ValueId> {
         let config = self.config;
         let (qkv, out) = self.attention_projections();
+        let rotary = match config.layer_kinds[layer] {
+            LayerKind::Full => self.full,
+            LayerKind::Sliding => self.sliding,
+        };
         let attention = Attention {
             heads: size(config.heads),
             kv_heads: size(config.kv_heads),
@@ -284,16 +288,13 @@ impl Builder<'_> {
             scale: config.attention_scale,
             softcap: config.attention_softcap,
             window: config.windows[layer],
+            rotary,
             head_norm: config.qk_norm.then(|| self.norm()),
             qkv: qkv.bias(config.qkv_bias),
             out: out.bias(config.out_bias),
         };
-        let rotary = match config.layer_kinds[layer] {
-            LayerKind::Full => self.full,
-            LayerKind::Sliding => self.sliding,
-        };
         let path = format!("{}.{layer}.{}", self.names.layers, self.names.attention);
-        self.at(&path, |scope| attention.apply(graph, scope, x, self.rows, rotary, self.cache, layer))
+        self.at(&path, |scope| attention.apply(graph, scope, x, self.rows, self.cache, layer))
     }
 
     fn attention_projections(&self) -> (Projection, Projection) {

@@ -64,7 +64,7 @@ impl<'a> Checkpoint<'a> {
                 Some(spec) if spec.shape == **shape => {}
                 Some(spec) => problems.push(format!("`{name}`: expected shape {shape}, got {spec}")),
                 None => {
-                    problems.push(format!("`{name}`: expected shape {shape}, {}", self.weights.absent(name)))
+                    problems.push(format!("`{name}`: expected shape {shape}, {}", self.weights.absent(name)));
                 }
             }
         }

@@ -1,6 +1,84 @@
-//! wginfer
+//! Neural-network inference on portable graphics APIs: hand-written WGSL shaders, driven by a
+//! graph executor over wgpu, on Vulkan, Metal and DX12, on software adapters too.
+//!
+//! Applications that generate text need [`text`] only:
+//!
+//! ```no_run
+//! # #[cfg(feature = "text")]
+//! # fn main() -> wginfer::Result<()> {
+//! use wginfer::text::{GenerateOptions, SamplingSettings, TextModel};
+//!
+//! // A model folder, or the name of a repository in the local Hugging Face hub cache.
+//! let model = TextModel::load("models/pretrained/fairy-tales")?;
+//! let sampling = SamplingSettings { seed: 7, ..model.default_sampling() };
+//! let options = GenerateOptions { sampling, max_tokens: 100, ..Default::default() };
+//! for piece in model.generate("Once upon a time", &options)? {
+//!     print!("{}", piece?.text);
+//! }
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "text"))]
+//! # fn main() {}
+//! ```
+//!
+//! An application that has a wgpu device shares it: see
+//! [`Gpu::from_wgpu`](gpu::Gpu::from_wgpu).
+//!
+//! # Architecture
+//!
+//! ```text
+//!       bench, doctor                  measure and check kernels and models on a device
+//!                 text                 tokenizer, chat template, sampling, generation
+//!           ┌──────┴──────┐
+//!        models           │            one file per architecture family
+//!           │         checkpoint       weights of files as a session reads them
+//!          nn         ┌───┴────┐
+//!           │      session     │       plans + resident weights + states -> run(inputs)
+//!           ├──────┘ └───┐     │
+//!         graph          │     │       nodes, rewrite passes, plans (steps + buffer slots)
+//!           │            │     │
+//!          ops          gpu    │       an operator in one file │ the device, the only user of wgpu
+//!           └──────┬─────┘     │
+//!               kernel      weights    WGSL -> checked shader  │ named tensors of safetensors files
+//!                  └─────┬─────┘
+//!                     tensor           values on the host: dtype, shape, bytes
+//! ```
+//!
+//! A module imports only what stands below it. [`error`] and [`cancel`] are for all. What happens
+//! to a model: [`models`] builds a [`Graph`](graph::Graph) out of the blocks of [`nn`];
+//! [`graph::optimise`] fuses nodes; [`Plan::new`](graph::Plan::new) asks each [`Op`](ops::Op) for
+//! its [`Launch`](kernel::Launch)es on the device's [`Caps`](kernel::Caps) and places values in
+//! shared buffers; a [`Session`](session::Session) uploads weights and runs the plan.
+//!
+//! # What always holds
+//!
+//! - Only [`gpu`] names wgpu. [`ops`], [`graph`] and [`kernel`] are pure: no device, no files.
+//! - A [`Plan`](graph::Plan) is plain data that can be printed and compared, made without a device.
+//! - An operator is one file with its shape rules, its launch and its reference in plain Rust,
+//!   and one shader (or a few). Tests compare the two in every form on every adapter.
+//! - Kernels are chosen by what a device can do ([`Caps`](kernel::Caps)), never by its name, and
+//!   specialised by class (dtype, tile, fused functions), never by exact shape.
+//! - Sums are f32 at least, whatever the dtype of the weights.
+//! - What a file, a request or a device does wrong is an [`Error`]; the library neither panics on
+//!   it nor prints.
+//! - A run makes no buffers, bind groups or pipelines; long runs are split so that a
+//!   [`CancelToken`] takes effect soon.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `cli` (default) | the `wginfer` program; includes `text` |
+//! | `text` | [`text`]: tokenizer, chat template, sampling, generation; [`bench`] |
+//! | `hub` | downloads from a Hugging Face hub into its cache: [`weights::hub`] |
+//!
+//! What a GPU can do is never a feature: [`Caps`](kernel::Caps) says it at run time.
+
+#[cfg(feature = "text")]
+pub mod bench;
 pub mod cancel;
 pub mod checkpoint;
+pub mod doctor;
 pub mod error;
 pub mod gpu;
 pub mod graph;
@@ -15,5 +93,6 @@ pub mod tensor;
 #[cfg(feature = "text")]
 pub mod text;
 pub mod weights;
+
 pub use cancel::CancelToken;
 pub use error::{Error, Result};

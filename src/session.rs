@@ -2,11 +2,11 @@
 
 use crate::gpu::{Buffer, Dispatch, Gpu, Program, Readback};
 use crate::graph::{BufferRef, Graph, Plan, PlannedWeight, WeightData, WeightSource, buffer_bytes, optimise};
-use crate::kernel::{DeviceKind, Layout, row_parts, row_pitch};
+use crate::kernel::{Caps, DeviceKind, Layout, RowPart, row_parts, row_pitch};
 use crate::ops::Op;
 use crate::tensor::{Spec, Tensor};
 use crate::{Error, Result};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -61,6 +61,64 @@ impl WeightKey {
     }
 }
 
+/// Bytes that plans need on a device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PlannedMemory {
+    /// Weights and constants.
+    pub weights: u64,
+    /// States: the cache of keys and values, counts of tokens.
+    pub states: u64,
+    /// Values between the steps, inputs and outputs.
+    pub buffers: u64,
+}
+
+impl PlannedMemory {
+    /// Bytes that plans need on a device with nothing resident yet. Asks no device.
+    pub fn of(plans: &[Plan], caps: &Caps) -> Self {
+        Resident::default().grow(plans, caps)
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.weights + self.states + self.buffers
+    }
+}
+
+/// What lies on a device already: weights, states, and the sizes of the pool's buffers.
+#[derive(Default)]
+struct Resident<'a> {
+    weights: HashSet<&'a WeightKey>,
+    states: HashSet<&'a str>,
+    slots: Vec<u64>,
+}
+
+impl Resident<'_> {
+    /// Bytes that plans need besides.
+    fn grow(mut self, plans: &[Plan], caps: &Caps) -> PlannedMemory {
+        let (mut weights, mut states, mut buffers) = (HashMap::new(), BTreeMap::new(), 0);
+        for plan in plans {
+            for weight in &plan.weights {
+                let key = WeightKey::of(weight);
+                if !self.weights.contains(&key) {
+                    weights.insert(key, weight.part_bytes(caps).iter().sum::<u64>());
+                }
+            }
+            let new = plan.states.iter().filter(|(name, _)| !self.states.contains(name.as_str()));
+            states.extend(new.map(|(name, spec)| (name, buffer_bytes(spec))));
+            for (slot, bytes) in sorted_slots(plan).into_iter().enumerate() {
+                let have = self.slots.get(slot).copied().unwrap_or(0);
+                if bytes > have {
+                    buffers += bytes;
+                    self.slots.resize(self.slots.len().max(slot + 1), 0);
+                    self.slots[slot] = bytes;
+                }
+            }
+            buffers += plan.io_bytes();
+        }
+        PlannedMemory { weights: weights.values().sum(), states: states.values().sum(), buffers }
+    }
+}
+
 /// Plans with resident weights and state.
 #[derive(Debug)]
 pub struct Session {
@@ -104,40 +162,19 @@ impl Session {
         &self.gpu
     }
 
-    /// Bytes that adding these plans would allocate, and the bytes of weights among them.
-    pub fn planned_bytes(&self, plans: &[Plan]) -> (u64, u64) {
-        let (mut weights, mut other) = (HashMap::new(), 0);
-        let mut states = BTreeMap::new();
-        let mut slots: Vec<u64> = self.pool.iter().map(|buffer| buffer.bytes()).collect();
-        for plan in plans {
-            for weight in &plan.weights {
-                let key = WeightKey::of(weight);
-                if !self.weights.contains_key(&key) {
-                    weights.insert(key, weight.part_bytes(self.gpu.caps()).iter().sum::<u64>());
-                }
-            }
-            for (name, spec) in &plan.states {
-                if !self.states.contains_key(name) {
-                    states.insert(name.clone(), buffer_bytes(spec));
-                }
-            }
-            for (slot, bytes) in sorted_slots(plan).into_iter().enumerate() {
-                let have = slots.get(slot).copied().unwrap_or(0);
-                if bytes > have {
-                    other += bytes;
-                    slots.resize(slots.len().max(slot + 1), 0);
-                    slots[slot] = bytes;
-                }
-            }
-            other += plan.io_bytes();
-        }
-        let weights: u64 = weights.values().sum();
-        (weights + states.values().sum::<u64>() + other, weights)
+    /// Bytes that adding these plans would allocate.
+    pub fn planned_memory(&self, plans: &[Plan]) -> PlannedMemory {
+        let resident = Resident {
+            weights: self.weights.keys().collect(),
+            states: self.states.keys().map(String::as_str).collect(),
+            slots: self.pool.iter().map(|buffer| buffer.bytes()).collect(),
+        };
+        resident.grow(plans, self.gpu.caps())
     }
 
     /// Plans graphs, checks their memory against the budget before anything is uploaded, then
-    /// uploads what is not yet resident and prepares the dispatches. On failure no plan is added; weights that were already uploaded
-    /// stay resident for the next try.
+    /// uploads what is not yet resident and prepares the dispatches. On failure no plan is added;
+    /// weights that were already uploaded stay resident for the next try.
     ///
     /// # Errors
     /// [`Error::Budget`], [`Error::Op`], those of `source`, or what the device says.
@@ -148,9 +185,9 @@ impl Session {
         progress: &mut Progress<'_>,
     ) -> Result<Vec<PlanId>> {
         let plans = self.plan(graphs)?;
-        let (needed, weight_bytes) = self.planned_bytes(&plans);
+        let planned = self.planned_memory(&plans);
         if let Some(budget) = self.budget {
-            let total = needed + self.gpu.allocated_bytes();
+            let total = planned.total() + self.gpu.allocated_bytes();
             if total > budget {
                 return Err(Error::Budget { what: "the model".into(), needed: total, budget });
             }
@@ -158,7 +195,7 @@ impl Session {
         let mut done = 0;
         let added = self.prepare_all(&plans, source, &mut |bytes| {
             done += bytes;
-            progress(done, weight_bytes);
+            progress(done, planned.weights);
         });
         let prepared = added?;
         let first = self.plans.len();
@@ -217,20 +254,14 @@ impl Session {
         let (rows, cols) = weight.spec.shape.rows_and_cols();
         let caps = self.gpu.caps();
         let (pitch, parts) = match weight.layout {
-            Layout::Plain => (cols, vec![0..rows]),
-            Layout::Rows => {
-                let parts = row_parts(&weight.spec, caps);
-                (
-                    row_pitch(cols, weight.spec.dtype),
-                    parts.iter().map(|p| p.start..p.start + p.rows).collect(),
-                )
-            }
+            Layout::Plain => (cols, vec![RowPart { start: 0, rows }]),
+            Layout::Rows => (row_pitch(cols, weight.spec.dtype), row_parts(&weight.spec, caps)),
         };
         let row_bytes = (pitch * weight.spec.dtype.size()).max(1) as u64;
         let mut buffers = Vec::with_capacity(parts.len());
         for (part, bytes) in parts.into_iter().zip(weight.part_bytes(caps)) {
             let buffer = self.gpu.buffer(&weight.name, bytes)?;
-            let total = part.len() as u64 * row_bytes;
+            let total = part.rows as u64 * row_bytes;
             // Rows whose bytes are no multiple of 4 are uploaded in groups that are.
             let granularity = row_bytes * (4 / gcd(row_bytes, 4));
             self.gpu.upload(&buffer, total, granularity, |offset, length| {
@@ -463,9 +494,7 @@ pub fn run_op(gpu: &Gpu, op: Arc<dyn Op>, inputs: &[Tensor]) -> Result<Vec<Tenso
         graph.output(name.clone(), id);
     }
     let mut session = Session::new(gpu, None);
-    let plan = session.plan_unoptimised(graph)?;
-    let prepared = session.prepare_all(&[plan], &NoWeights, &mut |_| {})?;
-    session.plans.extend(prepared);
+    let plan = session.add_as_is(graph)?;
     let plain = |index: usize| op.layout(index) == Layout::Plain;
     let named: Vec<(String, &Tensor)> =
         inputs.iter().enumerate().map(|(index, tensor)| (format!("input {index}"), tensor)).collect();
@@ -481,12 +510,17 @@ pub fn run_op(gpu: &Gpu, op: Arc<dyn Op>, inputs: &[Tensor]) -> Result<Vec<Tenso
         .map(|(_, (name, tensor))| (name.as_str(), tensor.bytes()))
         .collect();
     let wanted: Vec<&str> = names.iter().map(String::as_str).collect();
-    session.run(PlanId(0), &given, &wanted, &|| false)
+    session.run(plan, &given, &wanted, &|| false)
 }
 
 impl Session {
-    fn plan_unoptimised(&self, graph: Graph) -> Result<Plan> {
+    /// Adds a graph without weights from files, each node as it stands: nothing is fused, and
+    /// nothing left out that no output needs.
+    pub(crate) fn add_as_is(&mut self, graph: Graph) -> Result<PlanId> {
         graph.check()?;
-        Plan::new(&graph, self.gpu.caps())
+        let plan = Plan::new(&graph, self.gpu.caps())?;
+        let prepared = self.prepare_all(&[plan], &NoWeights, &mut |_| {})?;
+        self.plans.extend(prepared);
+        Ok(PlanId(self.plans.len() - 1))
     }
 }

@@ -3,27 +3,10 @@
 
 mod common;
 
+use wginfer::doctor::{self, compare};
 use wginfer::gpu::Gpu;
 use wginfer::kernel::{Caps, Form};
 use wginfer::ops::cases::{self, Case};
-use wginfer::session::run_op;
-use wginfer::tensor::{Tensor, Tolerance};
-
-/// Computes one case on the GPU and compares it; the text says what is wrong.
-fn compare(gpu: &Gpu, case: &Case) -> Result<Vec<Tensor>, String> {
-    let want = case.op.reference(&case.inputs).map_err(|error| format!("reference: {error}"))?;
-    let got = run_op(gpu, case.op.clone(), &case.inputs).map_err(|error| error.to_string())?;
-    if got.len() != want.len() {
-        return Err(format!("got {} outputs, want {}", got.len(), want.len()));
-    }
-    for (index, (got, want)) in got.iter().zip(&want).enumerate() {
-        let tolerance = case.tolerance.unwrap_or(Tolerance::of(want.dtype()));
-        if let Some(mismatch) = tolerance.mismatch(got, want) {
-            return Err(format!("output {index}: {mismatch}"));
-        }
-    }
-    Ok(got)
-}
 
 /// Runs `check` on every case that the filter lets through, and lists all failures.
 fn for_all_cases(change: impl Fn(Caps) -> Caps, check: impl Fn(&Gpu, &Case) -> Result<(), String>) {
@@ -36,11 +19,8 @@ fn for_all_cases(change: impl Fn(Caps) -> Caps, check: impl Fn(&Gpu, &Case) -> R
             continue;
         }
         count += 1;
-        let mut caps = change(gpu.caps().clone());
-        caps.max_binding_bytes = case.max_binding_bytes.unwrap_or(caps.max_binding_bytes);
-        if let Err(message) = check(&gpu.with_caps(caps), &case) {
-            let specs: Vec<String> = case.inputs.iter().map(|tensor| tensor.spec().to_string()).collect();
-            failures.push(format!("{label}: {:?} on {}: {message}", case.op, specs.join(", ")));
+        if let Err(message) = check(&gpu.with_caps(change(gpu.caps().clone())), &case) {
+            failures.push(format!("{}: {message}", doctor::describe(&case)));
         }
     }
     println!("{count} cases, {} failures", failures.len());
@@ -48,7 +28,7 @@ fn for_all_cases(change: impl Fn(Caps) -> Caps, check: impl Fn(&Gpu, &Case) -> R
 }
 
 fn check_form(change: impl Fn(Caps) -> Caps) {
-    for_all_cases(change, |gpu, case| compare(gpu, case).map(drop));
+    for_all_cases(change, |gpu, case| compare(gpu, case).map(drop).map_err(|failure| failure.message));
 }
 
 #[test]
@@ -90,8 +70,9 @@ fn checked_shaders_are_bit_identical() {
         for_all_cases(
             |caps| caps.with_form(form),
             |gpu, case| {
-                let unchecked = compare(gpu, case)?;
-                let checked = compare(&gpu.with_checks(true), case)?;
+                let outputs = |gpu| compare(gpu, case).map(|it| it.outputs).map_err(|it| it.message);
+                let unchecked = outputs(gpu)?;
+                let checked = outputs(&gpu.with_checks(true))?;
                 let same = unchecked.iter().zip(&checked).all(|(a, b)| a.bytes() == b.bytes());
                 if same { Ok(()) } else { Err("differs with run-time checks".into()) }
             },

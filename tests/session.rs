@@ -12,7 +12,7 @@ use wginfer::kernel::{
 use wginfer::ops::Op;
 use wginfer::session::{NoWeights, Session, run_op};
 use wginfer::tensor::{Spec, Tensor};
-use wginfer::{Error, Result};
+use wginfer::{CancelToken, Error, Result};
 
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
@@ -204,4 +204,19 @@ fn handles_cross_threads() {
     fn assert_send_sync<T: Send + Sync>() {}
     assert_send_sync::<Gpu>();
     assert_send_sync::<Session>();
+    assert_send_sync::<CancelToken>();
+    assert_send_sync::<Error>();
+}
+
+#[cfg(feature = "text")]
+#[test]
+fn models_and_streams_cross_threads() {
+    use wginfer::text::{Batch, ModelBuilder, PieceStream, TextModel, TextStream};
+    fn assert_send<T: Send>() {}
+    fn assert_send_sync<T: Send + Sync>() {}
+    assert_send_sync::<TextModel>();
+    assert_send::<ModelBuilder>();
+    assert_send::<Batch>();
+    assert_send::<TextStream>();
+    assert_send::<PieceStream>();
 }

@@ -113,7 +113,7 @@ impl Gpu {
             *lost = Some(format!("{reason:?} {message}").trim().to_owned());
         });
         self.shared.device.on_uncaptured_error(std::sync::Arc::new(|error: wgpu::Error| {
-            log::error!("GPU device: {error}")
+            log::error!("GPU device: {error}");
         }));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Gpu, Shared};
 use crate::{Error, Result};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -76,7 +77,7 @@ impl Gpu {
     /// [`Error::Device`] when the range does not fit, or [`Error::DeviceLost`].
     pub fn write(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
         self.guarded("an upload", bytes.len() as u64, || {
-            self.shared.queue.write_buffer(&buffer.raw, offset, bytes)
+            self.shared.queue.write_buffer(&buffer.raw, offset, bytes);
         })
     }
 
@@ -137,12 +138,36 @@ impl Gpu {
         })
     }
 
+    /// Copies a buffer to another of the same size `times` times, and waits: a measure of the
+    /// memory's bandwidth.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the sizes differ, or [`Error::DeviceLost`].
+    pub fn copy(&self, from: &Buffer, to: &Buffer, times: usize) -> Result<()> {
+        let index = self.guarded("copying a buffer", from.bytes, || {
+            let mut encoder =
+                self.shared.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            for _ in 0..times {
+                encoder.copy_buffer_to_buffer(&from.raw, 0, &to.raw, 0, from.bytes);
+            }
+            self.shared.queue.submit([encoder.finish()])
+        })?;
+        self.wait(index)
+    }
+
     /// Waits for a submission; never longer than the device lives. Without a timeout: wgpu 30
     /// may panic when one expires while another thread submits.
     pub(super) fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
         let poll = wgpu::PollType::Wait { submission_index: Some(index), timeout: None };
-        let polled = self.shared.device.poll(poll);
+        // wgpu 30 panics when the device is lost while it waits, and knows no submission that a
+        // lost device refused. Only our own devices tell of a loss by their callback.
+        let polled = catch_unwind(AssertUnwindSafe(|| self.shared.device.poll(poll)));
         self.check_alive()?;
-        polled.map(drop).map_err(|error| Error::Device { what: "waiting".into(), message: error.to_string() })
+        match polled {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => self.lose(error.to_string()),
+            Err(_) => self.lose("while waiting for a submission".into()),
+        }
+        self.check_alive()
     }
 }

@@ -50,6 +50,8 @@ pub struct Attention {
     pub softcap: Option<f32>,
     /// Number of positions a row sees, its own included.
     pub window: Option<u32>,
+    /// Rotation of queries and keys; `None` where positions are embedded otherwise.
+    pub rotary: Option<Rotary>,
     /// Normalises each head of queries and keys ("q_norm", "k_norm").
     pub head_norm: Option<Norm>,
     /// Queries, keys and values, stacked.
@@ -59,8 +61,7 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Applies the layer to x f32 `[rows, width]`; `rotary` is `None` where positions are embedded
-    /// otherwise. `layer` names the cache.
+    /// Applies the layer to x f32 `[rows, width]`. `layer` names the cache.
     ///
     /// # Errors
     /// When the shapes do not fit.
@@ -70,7 +71,6 @@ impl Attention {
         scope: &Scope<'_>,
         x: ValueId,
         rows: Rows,
-        rotary: Option<Rotary>,
         cache: Cache,
         layer: usize,
     ) -> Result<ValueId> {
@@ -87,7 +87,7 @@ impl Attention {
             };
             qkv = graph.add_one(op, &[qkv, q, k])?;
         }
-        let (queries, keys, values) = self.rotate(graph, qkv, rows, rotary, cache, layer)?;
+        let (queries, keys, values) = self.rotate(graph, qkv, rows, cache, layer)?;
         let op = CachedAttention {
             heads: self.heads,
             kv_heads: self.kv_heads,
@@ -107,7 +107,6 @@ impl Attention {
         graph: &mut Graph,
         qkv: ValueId,
         rows: Rows,
-        rotary: Option<Rotary>,
         cache: Cache,
         layer: usize,
     ) -> Result<(ValueId, ValueId, ValueId)> {
@@ -118,10 +117,10 @@ impl Attention {
             heads: self.heads,
             kv_heads: self.kv_heads,
             head_dim: self.head_dim,
-            rotary_dim: rotary.map_or(0, |rotary| rotary.dims),
+            rotary_dim: self.rotary.map_or(0, |rotary| rotary.dims),
             interleaved: false,
         };
-        let table = rotary.map(|rotary| rotary.table);
+        let table = self.rotary.map(|rotary| rotary.table);
         let inputs: Vec<ValueId> =
             [qkv].into_iter().chain(table).chain([rows.positions, rows.slots, keys, values]).collect();
         match graph.add(op, &inputs)?.as_slice() {

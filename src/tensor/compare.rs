@@ -37,6 +37,19 @@ impl Tolerance {
             || (got - want).abs() <= self.abs + self.rel * want.abs()
     }
 
+    /// Largest deviation of two tensors of one spec as a fraction of what is allowed: at most 1
+    /// where all is within the tolerance, infinite where a value must be equal and is not.
+    pub fn worst(&self, got: &Tensor, want: &Tensor) -> f64 {
+        let fraction = |(got, want): (f64, f64)| {
+            if got == want || (got.is_nan() && want.is_nan()) {
+                return 0.0;
+            }
+            let fraction = (got - want).abs() / (self.abs + self.rel * want.abs());
+            if fraction.is_nan() { f64::INFINITY } else { fraction }
+        };
+        got.to_f64().into_iter().zip(want.to_f64()).map(fraction).fold(0.0, f64::max)
+    }
+
     /// Compares two tensors; `None` when all is within the tolerance.
     pub fn mismatch(&self, got: &Tensor, want: &Tensor) -> Option<Mismatch> {
         if got.spec() != want.spec() {

@@ -52,6 +52,7 @@ pub struct Engine {
     types: HashMap<String, DType>,
     options: EngineOptions,
     plans: HashMap<Run, PlanId>,
+    weight_bytes_per_token: u64,
 }
 
 /// The dtypes that graphs found for their matrices, so that later graphs find the same.
@@ -108,10 +109,12 @@ impl Engine {
     ) -> Result<Self> {
         let (runs, graphs): (Vec<Run>, Vec<Graph>) = graphs.into_iter().unzip();
         let types = graphs.iter().flat_map(matrix_dtypes).collect();
+        let decoding = runs.iter().position(|run| !run.one_sequence);
+        let weight_bytes_per_token = decoding.map_or(0, |index| matrix_bytes(&graphs[index]));
         let mut session = Session::new(gpu, options.memory_budget);
         let ids = session.add(graphs, weights, progress)?;
         let plans = runs.into_iter().zip(ids).collect();
-        Ok(Self { session, decoder, types, options, plans })
+        Ok(Self { session, decoder, types, options, plans, weight_bytes_per_token })
     }
 
     /// The decoder's configuration.
@@ -138,6 +141,11 @@ impl Engine {
     pub fn dispatches_per_token(&self) -> usize {
         let plan = self.plans.get(&run(1, false, LogitRows::All, true));
         plan.map_or(0, |&plan| self.session.dispatches(plan))
+    }
+
+    /// Bytes of the matrices that one decoding step reads whole.
+    pub fn weight_bytes_per_token(&self) -> u64 {
+        self.weight_bytes_per_token
     }
 
     fn plan(&mut self, run: Run) -> Result<PlanId> {
@@ -179,7 +187,7 @@ impl Engine {
         let most = most.min(self.options.prompt_rows);
         let allowed = || PROMPT_ROWS.into_iter().filter(move |&rows| rows <= most.max(1));
         let holding = allowed().find(|&rows| rows >= left && rows <= left + left / 3 + 6);
-        holding.or_else(|| allowed().filter(|&rows| rows <= left).last()).unwrap_or(1)
+        holding.or_else(|| allowed().rfind(|&rows| rows <= left)).unwrap_or(1)
     }
 
     /// Processes the tokens of one sequence from position `start` on, and samples the token that
@@ -371,4 +379,10 @@ fn matrix_dtypes(graph: &Graph) -> Vec<(String, DType)> {
         }
     }
     dtypes
+}
+
+/// Bytes of the matrices that the linear layers of a graph read.
+fn matrix_bytes(graph: &Graph) -> u64 {
+    let linear = graph.nodes().iter().filter(|node| node.op.name() == "linear");
+    linear.map(|node| graph.spec(node.inputs[1]).bytes()).sum()
 }

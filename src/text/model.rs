@@ -24,6 +24,9 @@ use std::time::{Duration, Instant};
 /// Context length used where none is asked for and the model allows more.
 const DEFAULT_CONTEXT: usize = 4096;
 
+/// Most prompt tokens in one run where nothing else is asked for.
+pub(super) const DEFAULT_PROMPT_ROWS: usize = 512;
+
 /// Calls back while weights are uploaded: bytes done and in all.
 pub type LoadProgress = Box<dyn FnMut(u64, u64) + Send>;
 
@@ -130,13 +133,13 @@ impl ModelBuilder {
         let tokenizer = load_tokenizer(folder, &config, &generation)?;
         let weights = FileWeights::open(folder)?;
         let gpu = self.gpu.take().map_or_else(Gpu::new, Ok)?;
-        let cache = Cache { slots: self.checked_slots()?, context: self.context_for(&config)? };
+        let cache = Cache { slots: self.checked_slots()?, context: context_for(&config, self.context)? };
         let root = find_root(&config, |name| weights.spec(name).is_some());
         let end_tokens = end_tokens(&config, &generation, tokenizer.as_deref());
         let checkpoint = Checkpoint::new(&weights, folder, self.dtype);
         let decoder = Decoder::new(config, root, cache);
         let options = EngineOptions {
-            prompt_rows: self.prompt_rows.unwrap_or(512).max(1),
+            prompt_rows: self.prompt_rows.unwrap_or(DEFAULT_PROMPT_ROWS).max(1),
             memory_budget: self.memory_budget.or_else(|| default_budget(&gpu)),
         };
         let graphs = Engine::first_graphs(&decoder, &checkpoint, options.prompt_rows)?;
@@ -175,30 +178,28 @@ impl ModelBuilder {
             slots => Err(Error::Request(format!("slots must be 1 to 32, got {slots}"))),
         }
     }
+}
 
-    fn context_for(&self, config: &DecoderConfig) -> Result<usize> {
-        let limit = config.context as usize;
-        match self.context {
-            Some(0) => Err(Error::Request("the context must be at least 1 token, got 0".into())),
-            Some(context) if context > limit => {
-                let why = if config.positions == Positions::Learned {
-                    "has positions for"
-                } else {
-                    "was trained for"
-                };
-                Err(Error::Request(format!(
-                    "a context of {context} tokens was asked for, the model {why} {limit}"
-                )))
-            }
-            Some(context) => Ok(context),
-            None => Ok(limit.min(DEFAULT_CONTEXT)),
+/// The context to use where `asked` is asked for.
+pub(super) fn context_for(config: &DecoderConfig, asked: Option<usize>) -> Result<usize> {
+    let limit = config.context as usize;
+    match asked {
+        Some(0) => Err(Error::Request("the context must be at least 1 token, got 0".into())),
+        Some(context) if context > limit => {
+            let why =
+                if config.positions == Positions::Learned { "has positions for" } else { "was trained for" };
+            Err(Error::Request(format!(
+                "a context of {context} tokens was asked for, the model {why} {limit}"
+            )))
         }
+        Some(context) => Ok(context),
+        None => Ok(limit.min(DEFAULT_CONTEXT)),
     }
 }
 
 /// The tokenizer, where the folder has one; special tokens that it does not name come from the
 /// configuration.
-fn load_tokenizer(
+pub(super) fn load_tokenizer(
     folder: &Path,
     config: &DecoderConfig,
     generation: &GenerationConfig,
@@ -214,7 +215,7 @@ fn load_tokenizer(
 }
 
 /// Tokens that end a text: generation_config.json's, else config.json's, else the tokenizer's.
-fn end_tokens(
+pub(super) fn end_tokens(
     config: &DecoderConfig,
     generation: &GenerationConfig,
     tokenizer: Option<&Tokenizer>,

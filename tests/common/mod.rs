@@ -1,6 +1,7 @@
 //! Shared by the tests: the device, and the models in ../shared.
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use wginfer::gpu::Gpu;
@@ -30,4 +31,16 @@ pub(crate) fn shared() -> Option<PathBuf> {
     assert!(std::env::var_os("REQUIRE_SHARED").is_none(), "REQUIRE_SHARED is set: no {}", folder.display());
     println!("skipped: no ../shared");
     None
+}
+
+/// An f32 array of an .npz file, or `None` if it has no array of this name.
+pub(crate) fn npz(path: &std::path::Path, name: &str) -> Option<Vec<f32>> {
+    let mut archive = zip::ZipArchive::new(std::fs::File::open(path).unwrap()).unwrap();
+    let mut bytes = Vec::new();
+    archive.by_name(&format!("{name}.npy")).ok()?.read_to_end(&mut bytes).unwrap();
+    // Magic and version are 8 bytes, then a 16-bit length and the header, a Python dictionary.
+    let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let header = String::from_utf8_lossy(&bytes[..start]);
+    assert!(header.contains("'<f4'") && header.contains("'fortran_order': False"), "{header}");
+    Some(bytes[start..].as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect())
 }

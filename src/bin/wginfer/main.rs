@@ -1,1 +1,52 @@
-fn main() {}
+//! The `wginfer` command line, on the library's public API.
+//!
+//! Results go to standard output, everything else to standard error. Exit codes: 0 success,
+//! 1 failure, 2 wrong usage, 130 stopped by Ctrl-C.
+
+mod adapters;
+mod args;
+mod chat;
+mod doctor;
+mod failure;
+mod generate;
+mod info;
+mod interrupt;
+mod model;
+mod score;
+mod terminal;
+
+use args::{Cli, Command, GlobalFlags};
+use clap::Parser;
+use failure::Failure;
+use std::process::ExitCode;
+use std::time::Instant;
+
+fn main() -> ExitCode {
+    let started = Instant::now();
+    let cli = Cli::parse();
+    start_log(&cli.global);
+    let global = &cli.global;
+    let done = match &cli.command {
+        Command::Generate(args) => generate::run(args, global, started),
+        Command::Chat(args) => chat::run(args, global),
+        Command::Score(args) => score::run(args, global),
+        Command::Info(args) => info::run(args, global),
+        Command::Adapters(args) => adapters::run(args),
+        Command::Doctor(args) => doctor::run(args, global),
+    };
+    done.unwrap_or_else(Failure::report)
+}
+
+/// Starts logging to standard error; RUST_LOG wins over -v and -q.
+fn start_log(global: &GlobalFlags) {
+    let default = match (global.quiet, global.verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn,wgpu_hal::gles=off",
+        (false, 1) => "warn,wginfer=info,wgpu_hal::gles=off",
+        (false, 2) => "info,wginfer=debug,wgpu_hal::gles=off",
+        (false, _) => "debug,wgpu_hal::gles=off",
+    };
+    let environment = env_logger::Env::default().default_filter_or(default);
+    // Fails only where a logger is set already, which nothing here does.
+    let _ = env_logger::Builder::from_env(environment).format_timestamp(None).try_init();
+}

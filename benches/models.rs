@@ -1,0 +1,17 @@
+//! Speed of the two model shapes with random weights; see also `wginfer bench text`.
+//!
+//! `cargo bench --bench models`
+
+use std::time::Instant;
+use wginfer::bench::{ModelShape, measure_shape};
+use wginfer::gpu::Gpu;
+use wginfer::tensor::DType;
+
+fn main() -> wginfer::Result<()> {
+    for shape in ModelShape::ALL {
+        // Each shape gets a device of its own, so that its first token compiles its shaders.
+        let started = Instant::now();
+        println!("{}", measure_shape(&Gpu::new()?, shape, DType::F32, 5, started)?);
+    }
+    Ok(())
+}

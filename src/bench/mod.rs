@@ -1,0 +1,135 @@
+//! Measures speed: of whole models ([`measure_model`], [`measure_shape`]) and of single kernels
+//! ([`measure_kernels`]), beside the bandwidth of this machine's memory in the same run.
+//!
+//! Returns rows and prints nothing; the reports' `Display` is a table. Speeds are medians with
+//! their range: software adapters share their processors with everything else that runs.
+
+mod bandwidth;
+mod kernels;
+mod shapes;
+mod text;
+
+pub use bandwidth::{Bandwidth, measure_bandwidth};
+pub use kernels::{KernelReport, KernelRow, measure_kernels};
+pub use shapes::{ModelShape, RandomWeights};
+pub use text::{DecodeSpeed, PromptSpeed, TextReport, measure_model, measure_shape};
+
+use crate::gpu::Gpu;
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// Median and range of repeated measurements.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Spread {
+    /// The middle one.
+    pub median: f64,
+    /// The least.
+    pub least: f64,
+    /// The most.
+    pub most: f64,
+    /// How many there were.
+    pub count: usize,
+}
+
+impl Spread {
+    /// Median and range of values; all zero where there are none.
+    pub fn of(values: &[f64]) -> Self {
+        let mut sorted = values.to_vec();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let at = |index: usize| sorted.get(index).copied().unwrap_or(0.0);
+        let (middle, last) = (sorted.len() / 2, sorted.len().saturating_sub(1));
+        let median = if sorted.len() % 2 == 1 { at(middle) } else { (at(middle) + at(last / 2)) / 2.0 };
+        Self { median, least: at(0), most: at(last), count: sorted.len() }
+    }
+
+    /// The same in another unit: `factor` of each value.
+    #[must_use]
+    pub fn scaled(self, factor: f64) -> Self {
+        Self {
+            median: self.median * factor,
+            least: self.least * factor,
+            most: self.most * factor,
+            count: self.count,
+        }
+    }
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let digits = match self.median {
+            ..10.0 => 2,
+            10.0..100.0 => 1,
+            _ => 0,
+        };
+        write!(f, "{:.digits$} [{:.digits$}-{:.digits$}]", self.median, self.least, self.most)
+    }
+}
+
+/// Where and in what company a measurement ran.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Surroundings {
+    /// Adapter with its driver's version.
+    pub adapter: String,
+    /// Mean number of running processes in the last minute, where the system tells.
+    pub load: Option<f64>,
+    /// Bandwidth of the adapter's memory.
+    pub bandwidth: Bandwidth,
+}
+
+impl Surroundings {
+    /// Looks around, and measures the bandwidth.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn measure(gpu: &Gpu, runs: usize) -> crate::Result<Self> {
+        let load = std::fs::read_to_string("/proc/loadavg").ok();
+        let load = load.and_then(|text| text.split_whitespace().next()?.parse().ok());
+        Ok(Self { adapter: gpu.adapter().to_string(), load, bandwidth: measure_bandwidth(gpu, runs)? })
+    }
+}
+
+impl std::fmt::Display for Surroundings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "adapter           {}", self.adapter)?;
+        if let Some(load) = self.load {
+            writeln!(f, "load              {load:.1}")?;
+        }
+        let Bandwidth { copy, read } = self.bandwidth;
+        writeln!(f, "copy bandwidth    {copy} GB/s (bytes read and written)")?;
+        writeln!(f, "read bandwidth    {read} GB/s (sum of rows)")
+    }
+}
+
+/// Wall-clock and processor time of `body`.
+fn timed<T>(body: impl FnOnce() -> crate::Result<T>) -> crate::Result<(T, Duration, Option<Duration>)> {
+    let (before, started) = (processor_time(), Instant::now());
+    let value = body()?;
+    let wall = started.elapsed();
+    let used = before.and_then(|before| processor_time()?.checked_sub(before));
+    Ok((value, wall, used))
+}
+
+/// Processor time that all threads of this process have used, to a hundredth of a second; a
+/// measure that other processes disturb less than the clock.
+fn processor_time() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name of the program, in parentheses, may hold spaces.
+    let mut fields = text.rsplit_once(") ")?.1.split(' ').skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    // Linux counts in hundredths of a second for programs, whatever its own clock is.
+    Some(Duration::from_millis((ticks()? + ticks()?) * 10))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spreads_have_a_middle_and_a_range() {
+        let odd = Spread::of(&[3.0, 1.0, 2.0]);
+        assert_eq!((odd.median, odd.least, odd.most, odd.count), (2.0, 1.0, 3.0, 3));
+        assert_eq!(Spread::of(&[4.0, 1.0, 2.0, 3.0]).median, 2.5);
+        assert_eq!(Spread::of(&[]).median, 0.0);
+        assert_eq!(Spread::of(&[5.0]).scaled(2.0).most, 10.0);
+    }
+}

@@ -1,0 +1,179 @@
+//! `wginfer generate`: a prompt in, its continuation out as it comes.
+
+use crate::args::{GenerateArgs, GlobalFlags};
+use crate::failure::{Failure, INTERRUPTED};
+use crate::interrupt::Interrupt;
+use crate::terminal::{self, note};
+use crate::{model, terminal::bytes};
+use serde::Serialize;
+use std::hash::{BuildHasher, Hasher};
+use std::process::ExitCode;
+use std::time::Instant;
+use wginfer::text::{FinishReason, GenerateOptions, Generation, Prompt, SamplingSettings, TextModel};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    model: String,
+    adapter: String,
+    prompt_ids: &'a [u32],
+    ids: &'a [u32],
+    text: &'a str,
+    finish_reason: FinishReason,
+    seed: u64,
+    sampling: SamplingSettings,
+    context: usize,
+    #[serde(flatten)]
+    statistics: Statistics,
+}
+
+/// Times and sizes of one generation.
+#[derive(Serialize)]
+struct Statistics {
+    /// Opening the device and loading the model.
+    load_s: f64,
+    /// From the start of the prompt to the first token.
+    first_token_s: f64,
+    /// From the start of the process to the first token.
+    start_to_first_token_s: f64,
+    prompt_tokens: usize,
+    prompt_tokens_per_s: f64,
+    generated_tokens: usize,
+    decode_tokens_per_s: f64,
+    gpu_bytes: u64,
+    dispatches_per_token: usize,
+}
+
+impl std::fmt::Display for Statistics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { load_s, first_token_s, prompt_tokens, generated_tokens, .. } = self;
+        write!(f, "loaded in {load_s:.2} s; first token after {first_token_s:.2} s; ")?;
+        write!(f, "prompt {prompt_tokens} tokens, {:.1} tokens/s; ", self.prompt_tokens_per_s)?;
+        write!(f, "text {generated_tokens} tokens, {:.1} tokens/s; ", self.decode_tokens_per_s)?;
+        write!(f, "{} on the GPU", bytes(self.gpu_bytes))
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &GenerateArgs, global: &GlobalFlags, started: Instant) -> Result<ExitCode, Failure> {
+    let by_flag = args.prompt_ids.is_some().then_some("--prompt-ids");
+    let (name, text) = model::split_words(&args.model_and_prompt, by_flag, "the prompt")?;
+    let seed = random_seed();
+    check_sampling(&args.sampling.over(SamplingSettings::default(), seed))?;
+    let prompt = match (&args.prompt_ids, text) {
+        (Some(ids), _) => Prompt::Ids(ids.clone()),
+        (None, text) => Prompt::Text(prompt_text(text.unwrap_or_default())?),
+    };
+    let folder = model::find_folder(name.as_deref(), global)?;
+    let interrupt = Interrupt::install()?;
+    let loading = Instant::now();
+    let gpu = model::open_gpu(global, args.model.checked, args.json)?;
+    let model = model::load(&folder, &gpu, &args.model, global)?;
+    let load_s = loading.elapsed().as_secs_f64();
+    let options = GenerateOptions {
+        sampling: args.sampling.over(model.default_sampling(), seed),
+        max_tokens: args.max_tokens,
+        stop: args.stop.clone(),
+        cancel: interrupt.working(),
+        ..GenerateOptions::default()
+    };
+    say_settings(&options.sampling, &model);
+    let (generation, first_token) = stream(&model, &prompt, &options, !args.json)?;
+    let timing = &generation.timing;
+    let statistics = Statistics {
+        load_s,
+        first_token_s: timing.prompt.as_secs_f64(),
+        start_to_first_token_s: (first_token - started).as_secs_f64(),
+        prompt_tokens: timing.prompt_tokens,
+        prompt_tokens_per_s: timing.prompt_speed(),
+        generated_tokens: generation.ids.len(),
+        decode_tokens_per_s: timing.decode_speed(),
+        gpu_bytes: gpu.allocated_bytes(),
+        dispatches_per_token: model.engine().dispatches_per_token(),
+    };
+    if args.json {
+        terminal::write_json(&Report {
+            model: folder.display().to_string(),
+            adapter: gpu.adapter().to_string(),
+            prompt_ids: &generation.prompt_ids,
+            ids: &generation.ids,
+            text: &generation.text,
+            finish_reason: generation.finish_reason,
+            seed: options.sampling.seed,
+            sampling: options.sampling,
+            context: model.context(),
+            statistics,
+        })?;
+    } else {
+        end_text(&generation, &model)?;
+        if !global.quiet {
+            note(&statistics.to_string());
+        }
+    }
+    let cancelled = generation.finish_reason == FinishReason::Cancelled;
+    Ok(if cancelled { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+/// The prompt as given, or standard input for `-`.
+fn prompt_text(given: String) -> Result<String, Failure> {
+    if given != "-" {
+        return Ok(given);
+    }
+    let mut text = terminal::read_text("-")?;
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
+}
+
+/// Refuses settings out of range before a model is loaded for them.
+pub(crate) fn check_sampling(settings: &SamplingSettings) -> Result<(), Failure> {
+    settings.validate().map_err(|error| Failure::Usage(error.to_string()))
+}
+
+/// A seed that JSON readers keep exactly, from the randomness that the standard library's maps get.
+pub(crate) fn random_seed() -> u64 {
+    std::hash::RandomState::new().build_hasher().finish() >> 32
+}
+
+/// With -v: what the generation works with.
+pub(crate) fn say_settings(settings: &SamplingSettings, model: &TextModel) {
+    log::info!("{settings:?}");
+    log::info!(
+        "context {} tokens, {} dispatches per token, {} shader pipelines",
+        model.context(),
+        model.engine().dispatches_per_token(),
+        model.gpu().counts().pipelines
+    );
+}
+
+/// Generates, showing pieces as they come; also says when the first token was there.
+fn stream(
+    model: &TextModel,
+    prompt: &Prompt,
+    options: &GenerateOptions,
+    show: bool,
+) -> Result<(Generation, Instant), Failure> {
+    let mut stream = model.generate(prompt.clone(), options)?;
+    let mut first_token = None;
+    for piece in &mut stream {
+        let piece = piece?;
+        first_token.get_or_insert_with(Instant::now);
+        if show && !piece.text.is_empty() {
+            terminal::write(&piece.text)?;
+        }
+    }
+    Ok((stream.into_generation(), first_token.unwrap_or_else(Instant::now)))
+}
+
+/// Ends the line of text; a model without tokenizer gives its ids.
+fn end_text(generation: &Generation, model: &TextModel) -> Result<(), Failure> {
+    if model.tokenizer().is_some() {
+        return terminal::write(if generation.text.ends_with('\n') { "" } else { "\n" });
+    }
+    let ids: Vec<String> = generation.ids.iter().map(u32::to_string).collect();
+    terminal::write(&format!("{}\n", ids.join(",")))
+}

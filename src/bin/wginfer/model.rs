@@ -1,0 +1,135 @@
+//! From the command line's words to a device and a loaded model.
+
+use crate::args::{GlobalFlags, ModelFlags};
+use crate::failure::Failure;
+use crate::terminal::{note, progress_bar};
+use std::path::{Path, PathBuf};
+use wginfer::gpu::{Gpu, GpuOptions};
+use wginfer::kernel::DeviceKind;
+use wginfer::text::TextModel;
+use wginfer::weights::ModelHeader;
+
+/// Where the bundled model lies in the project's tree.
+const BUNDLED: &str = "models/pretrained/fairy-tales";
+
+/// Splits "[MODEL] WHAT" into its two parts: one word is WHAT, unless `has_what` says that it
+/// is given by a flag.
+pub(crate) fn split_words(
+    words: &[String],
+    has_what: Option<&str>,
+    what: &str,
+) -> Result<(Option<String>, Option<String>), Failure> {
+    match (words, has_what) {
+        ([], None) => Err(Failure::Usage(format!("{what} is missing"))),
+        ([], Some(_)) => Ok((None, None)),
+        ([model], Some(_)) => Ok((Some(model.clone()), None)),
+        ([model], None) if Path::new(model).join("config.json").exists() => {
+            Err(Failure::Usage(format!("`{model}` is a model folder: {what} is missing after it")))
+        }
+        ([only], None) => Ok((None, Some(only.clone()))),
+        ([model, what], None) => Ok((Some(model.clone()), Some(what.clone()))),
+        (_, Some(flag)) => Err(Failure::Usage(format!("{what} is given twice: as text and by {flag}"))),
+        (_, None) => Err(Failure::Usage(format!("expected [MODEL] and {what}, got {} words", words.len()))),
+    }
+}
+
+/// The folder of the model that is meant.
+pub(crate) fn find_folder(name: Option<&str>, global: &GlobalFlags) -> Result<PathBuf, Failure> {
+    let from_environment = std::env::var("WGINFER_MODEL").ok().filter(|name| !name.is_empty());
+    let path = match name.map(str::to_owned).or(from_environment) {
+        Some(name) => resolve(&name, global)?,
+        None => bundled()?,
+    };
+    if !path.is_file() {
+        return Ok(path);
+    }
+    // The file's own error is the better one: pickled, truncated, no weights at all.
+    ModelHeader::read(&path)?;
+    match path.parent() {
+        Some(folder) if path.file_name().is_some_and(|name| name == "model.safetensors") => {
+            Ok(if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() })
+        }
+        _ => Err(Failure::Other(format!(
+            "{}: a model is a folder with config.json and model.safetensors, got a file",
+            path.display()
+        ))),
+    }
+}
+
+#[cfg(not(feature = "hub"))]
+fn resolve(name: &str, _: &GlobalFlags) -> Result<PathBuf, Failure> {
+    Ok(wginfer::weights::hub::resolve_model(name)?)
+}
+
+#[cfg(feature = "hub")]
+fn resolve(name: &str, global: &GlobalFlags) -> Result<PathBuf, Failure> {
+    let bar = progress_bar("downloading", global.quiet);
+    let fetched = wginfer::weights::download::fetch_model(name, &mut |progress| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+        std::ops::ControlFlow::Continue(())
+    });
+    bar.finish_and_clear();
+    Ok(fetched?)
+}
+
+/// The model that comes with the project: beside a build in its target folder, in the current
+/// folder, or where the program was compiled.
+fn bundled() -> Result<PathBuf, Failure> {
+    let beside = |program: PathBuf| program.ancestors().nth(3).map(Path::to_owned);
+    let places = [
+        std::env::current_exe().ok().and_then(beside),
+        Some(PathBuf::from(".")),
+        Some(PathBuf::from(env!("CARGO_MANIFEST_DIR"))),
+    ];
+    let folders = places.into_iter().flatten().map(|place| place.join(BUNDLED));
+    let found = folders.into_iter().find(|folder| folder.join("config.json").exists());
+    found.ok_or_else(|| {
+        Failure::Other(format!(
+            "the bundled model ({BUNDLED}) is not here: name a model, or set WGINFER_MODEL"
+        ))
+    })
+}
+
+/// Opens the adapter that is asked for and says which it is.
+pub(crate) fn open_gpu(global: &GlobalFlags, checked: bool, json: bool) -> Result<Gpu, Failure> {
+    let gpu = Gpu::open(&GpuOptions { adapter: global.adapter.clone(), checked })?;
+    if !global.quiet && !json {
+        let adapter = gpu.adapter();
+        note(&format!("adapter: {adapter}"));
+        if adapter.kind == DeviceKind::Software {
+            note("note: this adapter computes on the processor; with a GPU and its driver it is much faster");
+        }
+    }
+    Ok(gpu)
+}
+
+/// Loads a model with a progress bar.
+pub(crate) fn load(
+    folder: &Path,
+    gpu: &Gpu,
+    flags: &ModelFlags,
+    global: &GlobalFlags,
+) -> Result<TextModel, Failure> {
+    let bar = progress_bar("loading", global.quiet);
+    let shown = bar.clone();
+    let mut builder = TextModel::builder().gpu(gpu).progress(move |done, total| {
+        shown.set_length(total);
+        shown.set_position(done);
+    });
+    if let Some(dtype) = flags.dtype {
+        builder = builder.dtype(dtype.into());
+    }
+    if let Some(context) = flags.ctx {
+        builder = builder.context(context);
+    }
+    if let Some(bytes) = flags.memory_budget {
+        builder = builder.memory_budget(bytes);
+    }
+    let name = folder
+        .to_str()
+        .ok_or_else(|| Failure::Other(format!("{}: the path of a model must be UTF-8", folder.display())))?;
+    let loaded = builder.load(name);
+    bar.finish_and_clear();
+    Ok(loaded?)
+}
