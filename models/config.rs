@@ -144,7 +144,7 @@ impl Activation {
 /// How a token's position enters the model.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Positions {
-    /// A learned table [context, hidden] is added to the embeddings.
+    /// A learned table `[context, hidden]` is added to the embeddings.
     Learned,
     /// Query and key heads are rotated, element i with element i + rotary_dim / 2.
     Rope(Rope),
@@ -246,7 +246,7 @@ impl DecoderConfig {
         Ok(config)
     }
 
-    /// Rotary inverse frequencies [rotary_dim / 2] of a kind of layer for a sequence of `length` tokens, and the
+    /// Rotary inverse frequencies `[rotary_dim / 2]` of a kind of layer for a sequence of `length` tokens, and the
     /// factor of cosine and sine. Empty with learned positions. See [`RopeScaling`] for the formulas.
     pub fn inverse_frequencies(&self, kind: LayerKind, length: u32) -> (Vec<f64>, f64) {
         match &self.positions {

@@ -27,6 +27,7 @@
 //! # Architecture
 //!
 //! ```text
+//!       bench, doctor                  measure and check kernels and models on a device
 //!                 text                 tokenizer, chat template, sampling, generation
 //!           ┌──────┴──────┐
 //!        models           │            one file per architecture family
@@ -68,12 +69,11 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `cli` (default) | the `wginfer` program; includes `text` |
-//! | `text` | [`text`]: tokenizer, chat template, sampling, generation |
-//! | `hub` | downloads from a Hugging Face hub: [`weights`] |
+//! | `text` | [`text`]: tokenizer, chat template, sampling, generation; [`mod@bench`] |
+//! | `hub` | downloads from a Hugging Face hub into its cache: [`weights::hub`] |
 //!
 //! What a GPU can do is never a feature: [`Caps`](kernel::Caps) says it at run time.
 
-//! wginfer
 #[cfg(feature = "text")]
 pub mod bench;
 pub mod cancel;

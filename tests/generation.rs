@@ -1,4 +1,5 @@
 //! Generation with real and golden models: token ids, text, options, slots, cancelling, scoring.
+#![cfg(feature = "text")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! The engine on the device of a host application: one with wgpu's default limits and no
 //! features, and one with what `Gpu::wanted` asks for. The host must notice nothing.
+#![cfg(feature = "text")]
 
 mod common;
 

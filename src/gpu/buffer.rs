@@ -2,6 +2,7 @@
 
 use super::{Gpu, Shared};
 use crate::{Error, Result};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -158,8 +159,15 @@ impl Gpu {
     /// may panic when one expires while another thread submits.
     pub(super) fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
         let poll = wgpu::PollType::Wait { submission_index: Some(index), timeout: None };
-        let polled = self.shared.device.poll(poll);
+        // wgpu 30 panics when the device is lost while it waits, and knows no submission that a
+        // lost device refused. Only our own devices tell of a loss by their callback.
+        let polled = catch_unwind(AssertUnwindSafe(|| self.shared.device.poll(poll)));
         self.check_alive()?;
-        polled.map(drop).map_err(|error| Error::Device { what: "waiting".into(), message: error.to_string() })
+        match polled {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => self.lose(error.to_string()),
+            Err(_) => self.lose("while waiting for a submission".into()),
+        }
+        self.check_alive()
     }
 }

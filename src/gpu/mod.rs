@@ -19,7 +19,7 @@ use crate::kernel::Caps;
 use crate::{Error, Result};
 use pipeline::Pipelines;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Objects made so far; steady-state decoding makes none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -137,12 +137,18 @@ impl Gpu {
         self.shared.destroyed.store(true, Ordering::Relaxed);
     }
 
+    /// Notes that the device is lost, where no callback told.
+    fn lose(&self, message: String) {
+        let mut lost = self.shared.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.get_or_insert(message);
+    }
+
     /// Fails when the device was lost.
     ///
     /// # Errors
     /// [`Error::DeviceLost`] with the driver's words.
     pub fn check_alive(&self) -> Result<()> {
-        let lost = self.shared.lost.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let lost = self.shared.lost.lock().unwrap_or_else(PoisonError::into_inner);
         match &*lost {
             Some(message) => Err(Error::DeviceLost(message.clone())),
             None if self.shared.destroyed.load(Ordering::Relaxed) => {

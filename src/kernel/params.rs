@@ -11,7 +11,7 @@ pub struct ParamsField {
     pub offset: usize,
 }
 
-/// A parameter struct, made by [`params!`](crate::kernel::params).
+/// A parameter struct. Operators of this crate make theirs with the macro `params!`.
 pub trait ParamsFormat: bytemuck::Pod {
     /// Its fields in order.
     const FIELDS: &'static [ParamsField];

@@ -19,8 +19,8 @@ params!(
 
 /// Sets bit 31 of the counts of prompt tokens.
 ///
-/// Inputs: tokens u32 [rows], slots u32 [rows] (not a slot: the row is inactive), counts u32
-/// [slots, vocab] (a state). Output: the counts. Tokens outside the vocabulary are ignored.
+/// Inputs: tokens u32 `[rows]`, slots u32 `[rows]` (not a slot: the row is inactive), counts u32
+/// `[slots, vocab]` (a state). Output: the counts. Tokens outside the vocabulary are ignored.
 #[derive(Debug, Clone, Copy)]
 pub struct CountTokens {
     /// Tokens in the vocabulary.

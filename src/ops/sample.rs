@@ -41,9 +41,9 @@ const SOFTWARE_TOKENS: u32 = 4096;
 
 /// Samples a token of each row and counts it.
 ///
-/// Inputs: logits f32 [rows, vocab], slots u32 [rows] ([`NO_SLOT`]: inactive; each slot at most
-/// once), settings u32 [rows, 16] (see [`SampleRow`]), counts u32 [slots, vocab] (a state).
-/// Outputs: u32 [rows], each a token and the flag bits ([`NO_TOKEN`] for inactive rows), and the
+/// Inputs: logits f32 `[rows, vocab]`, slots u32 `[rows]` ([`NO_SLOT`]: inactive; each slot at most
+/// once), settings u32 `[rows, 16]` (see [`SampleRow`]), counts u32 `[slots, vocab]` (a state).
+/// Outputs: u32 `[rows]`, each a token and the flag bits ([`NO_TOKEN`] for inactive rows), and the
 /// counts with the tokens of active rows counted.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample;
@@ -137,7 +137,7 @@ impl Op for Sample {
     }
 }
 
-/// Fails unless `counts` is [slots, vocab].
+/// Fails unless `counts` is `[slots, vocab]`.
 pub(super) fn expect_counts(op: &dyn Op, counts: &Spec, vocab: usize) -> Result<()> {
     match counts.shape.dims() {
         &[_, cols] if cols == vocab => Ok(()),

@@ -1,5 +1,6 @@
 //! The commands and flags.
 
+use crate::bench::BenchArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use wginfer::kernel::Form;
 use wginfer::tensor::DType;
@@ -50,6 +51,8 @@ pub(crate) enum Command {
     Adapters(AdaptersArgs),
     /// Check every kernel on this adapter against its reference
     Doctor(DoctorArgs),
+    /// Measure the speed of models and kernels
+    Bench(BenchArgs),
 }
 
 /// What MODEL may be, at the end of help texts.

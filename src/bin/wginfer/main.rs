@@ -5,6 +5,7 @@
 
 mod adapters;
 mod args;
+mod bench;
 mod chat;
 mod doctor;
 mod failure;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Score(args) => score::run(args, global),
         Command::Info(args) => info::run(args, global),
         Command::Adapters(args) => adapters::run(args),
+        Command::Bench(args) => bench::run(args, global, started),
         Command::Doctor(args) => doctor::run(args, global),
     };
     done.unwrap_or_else(Failure::report)
