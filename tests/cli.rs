@@ -15,6 +15,10 @@ fn small_model() -> PathBuf {
 
 fn wginfer(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wginfer"));
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // Mesa complains on standard error without it.
+        command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
+    }
     command.args(arguments).env_remove("RUST_LOG").env_remove("WGINFER_MODEL").stdin(Stdio::null());
     command
 }
