@@ -76,18 +76,18 @@ pub(crate) fn run(args: &BenchArgs, global: &GlobalFlags, started: Instant) -> R
         What::Text(args) => {
             let report = text(args, global, started)?;
             if args.json {
-                terminal::write_json(&report)?
+                terminal::write_json(&report)?;
             } else {
-                terminal::write(&report.to_string())?
+                terminal::write(&report.to_string())?;
             }
             Ok(ExitCode::SUCCESS)
         }
         What::Kernels(args) => {
             let report = measure_kernels(&open(global)?, args.runs, &args.only)?;
             if args.json {
-                terminal::write_json(&report)?
+                terminal::write_json(&report)?;
             } else {
-                terminal::write(&report.to_string())?
+                terminal::write(&report.to_string())?;
             }
             let wrong = report.rows.iter().any(|row| row.mismatch.is_some());
             Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
