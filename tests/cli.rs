@@ -1,4 +1,5 @@
 //! The `wginfer` program as its users see it: outputs, messages and exit codes.
+#![cfg(feature = "cli")]
 
 mod common;
 

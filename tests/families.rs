@@ -1,5 +1,5 @@
 //! Every model family against small random-weight models of the `transformers` library
-//! (tests/goldens): logits of all positions and greedy tokens.
+//! (tests/goldens): logits of all positions, greedy tokens, and that each special rule matters.
 #![cfg(feature = "text")]
 
 mod common;

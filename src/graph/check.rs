@@ -6,7 +6,8 @@ use std::collections::{HashMap, HashSet};
 
 impl Graph {
     /// Checks that every value is made before it is read, specs agree with `infer`, names of
-    /// inputs and outputs are unique, and no old version of a state is read after the next one.
+    /// inputs and outputs are unique, and no old version of a state is read after the next one,
+    /// nor is it an output.
     ///
     /// # Errors
     /// [`Error::Op`] naming the node.
@@ -41,6 +42,12 @@ impl Graph {
         for (name, id) in &self.outputs {
             if !made.contains(id) {
                 return Err(Error::op("graph", format!("output `{name}` is never made")));
+            }
+            if replaced.contains(id) {
+                return Err(Error::op(
+                    "graph",
+                    format!("output `{name}` has a next version that replaces it"),
+                ));
             }
         }
         self.check_names()

@@ -272,9 +272,10 @@ impl<'a> Planner<'a> {
         ended.dedup();
         for id in ended {
             let ends_here = self.last_use.get(&id).is_none_or(|&last| last == index);
-            // A value whose next version lives on in the same slot keeps it.
+            // A value whose next version lives on in the same slot keeps it; so does an output.
             let replaced = node.op.aliases().iter().any(|&(_, input)| node.inputs[input] == id);
-            if let (true, false, BufferRef::Slot(slot)) = (ends_here, replaced, self.places[&id]) {
+            let kept = replaced || self.graph.outputs.iter().any(|(_, output)| *output == id);
+            if let (true, false, BufferRef::Slot(slot)) = (ends_here, kept, self.places[&id]) {
                 self.slots.release(slot);
             }
         }

@@ -39,7 +39,7 @@ pub(super) fn pairs(interleaved: bool) -> &'static str {
 
 /// Fails unless the table is f32 `[positions, rotary_dim]` and the heads are large enough.
 pub(super) fn check_table(op: &dyn Op, table: &Spec, rotary_dim: usize, head_dim: usize) -> Result<()> {
-    if rotary_dim == 0 || rotary_dim % 2 == 1 || rotary_dim > head_dim {
+    if rotary_dim == 0 || !rotary_dim.is_multiple_of(2) || rotary_dim > head_dim {
         let message = format!("rotary size must be even and 2 to {head_dim}, got {rotary_dim}");
         return Err(Error::op(op.name(), message));
     }

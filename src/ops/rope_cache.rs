@@ -175,6 +175,7 @@ pub(super) fn cases() -> Vec<Case> {
         (33, 2, 1, 16, 16, 40),
         (4, 3, 3, 12, 0, 6),
         (3, 2, 1, 10, 0, 6),
+        (33, 4, 2, 10, 10, 40),
     ];
     for (rows, heads, kv_heads, head_dim, rotary_dim, context) in shapes {
         for interleaved in [false, true] {

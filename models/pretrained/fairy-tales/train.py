@@ -12,7 +12,11 @@ config.json, model.safetensors (float16), tokenizer.json,
 tokenizer_config.json, generation_config.json, golden.json and samples.md to
 the folder of this script (or to --output).  Checkpoints and results.json go
 to the folder given with --work; a second start with the same folder resumes
-from there.
+from there, at the point of the last checkpoint.
+
+Training uses --processes processes that share the work of each step; with one
+thread each they do not wait for one another inside a step, which matters on a
+machine with other work.
 
 The learning rate follows the clock rather than a step count: --minutes says
 how long training takes, whatever the speed of the machine.  --export-only
@@ -165,7 +169,6 @@ def train_tokenizer(stories):
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    # Trained line by line, in a fixed order, so that the result is the same every time.
     tokenizer.train_from_iterator(stories, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", BEGIN_ID)]
@@ -302,9 +305,8 @@ class LanguageModel(nn.Module):
 
 
 def dropout_masks(batch, rate):
-    """One mask per branch, the same at all positions of a window: as good as a full mask here, and cheap."""
-    keep = (torch.rand(2 * LAYER_COUNT + 1, batch, 1, HIDDEN_SIZE) >= rate).float() / (1 - rate)
-    return keep
+    """One mask per branch, the same at all positions of a window, which costs little to draw."""
+    return (torch.rand(2 * LAYER_COUNT + 1, batch, 1, HIDDEN_SIZE) >= rate).float() / (1 - rate)
 
 
 # ---------------------------------------------------------------- optimiser
@@ -696,7 +698,7 @@ def main():
     parser.add_argument("--threads", type=int, default=1, help="threads of each process")
     parser.add_argument("--processes", type=int, default=2, help="training processes; each takes a part of each step")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--dropout", type=float, default=0.15)
+    parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--export-only", action="store_true", help="export the latest checkpoint, train nothing")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
