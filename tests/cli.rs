@@ -341,6 +341,27 @@ fn adapters_and_doctor_report() {
     assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
 }
 
+/// The Vulkan loader finds no driver: one sentence says what to install, and `info` still works.
+#[cfg(target_os = "linux")]
+#[test]
+fn without_an_adapter_the_driver_is_named() {
+    let run = |arguments: &[&str]| {
+        let no_driver = |name| (name, "/no-such-driver.json");
+        let mut command = wginfer(arguments);
+        command.envs(["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].map(no_driver)).env_remove("WGINFER_ADAPTER");
+        command.output().unwrap()
+    };
+    for arguments in [&["adapters"][..], &["generate", "x"], &["doctor"]] {
+        let parts = ["no GPU adapter found", "mesa-vulkan-drivers"];
+        let output = run(arguments);
+        assert_eq!(expect_failure(arguments, &output, 1, &parts), None);
+        assert_eq!(text(&output.stderr).lines().count(), 1, "{}", text(&output.stderr));
+    }
+    let output = run(&["info", "--json"]);
+    let info: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success() && info["adapter"].is_null() && info["layers"] == 6, "{info}");
+}
+
 #[test]
 fn a_closed_pipe_ends_quietly() {
     if common::gpu().is_none() {
