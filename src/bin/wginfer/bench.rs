@@ -5,6 +5,8 @@ use crate::failure::Failure;
 use crate::model;
 use crate::terminal;
 use clap::{Args, Subcommand};
+use serde::Serialize;
+use std::fmt::Display;
 use std::process::ExitCode;
 use std::time::Instant;
 use wginfer::bench::{ModelShape, TextReport, measure_kernels, measure_model, measure_shape};
@@ -74,25 +76,20 @@ fn parse_runs(text: &str) -> Result<usize, String> {
 pub(crate) fn run(args: &BenchArgs, global: &GlobalFlags, started: Instant) -> Result<ExitCode, Failure> {
     match &args.what {
         What::Text(args) => {
-            let report = text(args, global, started)?;
-            if args.json {
-                terminal::write_json(&report)?;
-            } else {
-                terminal::write(&report.to_string())?;
-            }
+            show(&text(args, global, started)?, args.json)?;
             Ok(ExitCode::SUCCESS)
         }
         What::Kernels(args) => {
             let report = measure_kernels(&open(global)?, args.runs, &args.only)?;
-            if args.json {
-                terminal::write_json(&report)?;
-            } else {
-                terminal::write(&report.to_string())?;
-            }
+            show(&report, args.json)?;
             let wrong = report.rows.iter().any(|row| row.mismatch.is_some());
             Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
     }
+}
+
+fn show(report: &(impl Serialize + Display), json: bool) -> Result<(), Failure> {
+    if json { terminal::write_json(report) } else { terminal::write(&report.to_string()) }
 }
 
 fn open(global: &GlobalFlags) -> Result<Gpu, Failure> {
