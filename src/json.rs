@@ -107,6 +107,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Reads a number, whole or not.
+    #[cfg_attr(not(feature = "text"), allow(dead_code, reason = "only generation settings have such fields"))]
     pub(crate) fn number(&self, key: &str) -> Result<Option<f64>> {
         self.typed(key, "a number", |value| value.as_f64().filter(|number| number.is_finite()))
     }
@@ -118,6 +119,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Reads an integer that may be negative.
+    #[cfg_attr(not(feature = "text"), allow(dead_code, reason = "only generation settings have such fields"))]
     pub(crate) fn integer(&self, key: &str) -> Result<Option<i64>> {
         self.typed(key, "an integer", Value::as_i64)
     }

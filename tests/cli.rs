@@ -15,6 +15,10 @@ fn small_model() -> PathBuf {
 
 fn wginfer(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wginfer"));
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // Mesa complains on standard error without it.
+        command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
+    }
     command.args(arguments).env_remove("RUST_LOG").env_remove("WGINFER_MODEL").stdin(Stdio::null());
     command
 }
@@ -335,6 +339,27 @@ fn adapters_and_doctor_report() {
     }
     let version = succeed(&["--version"]);
     assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
+}
+
+/// The Vulkan loader finds no driver: one sentence says what to install, and `info` still works.
+#[cfg(target_os = "linux")]
+#[test]
+fn without_an_adapter_the_driver_is_named() {
+    let run = |arguments: &[&str]| {
+        let no_driver = |name| (name, "/no-such-driver.json");
+        let mut command = wginfer(arguments);
+        command.envs(["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].map(no_driver)).env_remove("WGINFER_ADAPTER");
+        command.output().unwrap()
+    };
+    for arguments in [&["adapters"][..], &["generate", "x"], &["doctor"]] {
+        let parts = ["no GPU adapter found", "mesa-vulkan-drivers"];
+        let output = run(arguments);
+        assert_eq!(expect_failure(arguments, &output, 1, &parts), None);
+        assert_eq!(text(&output.stderr).lines().count(), 1, "{}", text(&output.stderr));
+    }
+    let output = run(&["info", "--json"]);
+    let info: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success() && info["adapter"].is_null() && info["layers"] == 6, "{info}");
 }
 
 #[test]

@@ -208,7 +208,7 @@ const RULES: [Rule; 18] = [
     ("soft-cap of scores", |config| config.attention_softcap = None),
     ("soft-cap of logits", |config| config.final_softcap = None),
     ("scale of scores", |config| {
-        config.attention_scale = 1.0 / (config.hidden as f32 / config.heads as f32).sqrt()
+        config.attention_scale = 1.0 / (config.hidden as f32 / config.heads as f32).sqrt();
     }),
     ("scale of embeddings", |config| config.embedding_scale = 1.0),
     ("norms of query and key heads", |config| config.qk_norm = false),

@@ -42,9 +42,11 @@ fn main() -> ExitCode {
 /// Starts logging to standard error; RUST_LOG wins over -v and -q.
 fn start_log(global: &GlobalFlags) {
     let default = match (global.quiet, global.verbose) {
-        (true, _) => "error",
-        (false, 0) => "warn,wgpu_hal::gles=off",
-        (false, 1) => "warn,wginfer=info,wgpu_hal::gles=off",
+        (true, _) => "error,wgpu_hal::vulkan::instance=off",
+        // Where there is no driver the loader says so too; our own sentence says what to install.
+        (false, 0) => "warn,wgpu_hal::gles=off,wgpu_hal::vulkan::instance=off",
+        // The commands name the adapter themselves.
+        (false, 1) => "warn,wginfer=info,wginfer::gpu::adapter=warn,wgpu_hal::gles=off",
         (false, 2) => "info,wginfer=debug,wgpu_hal::gles=off",
         (false, _) => "debug,wgpu_hal::gles=off",
     };
