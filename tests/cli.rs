@@ -19,6 +19,8 @@ fn wginfer(arguments: &[&str]) -> Command {
         // Mesa complains on standard error without it.
         command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
     }
+    // With feature `hub` a model that is not here would be asked for on the network.
+    command.env("HF_HUB_OFFLINE", "1");
     command.args(arguments).env_remove("RUST_LOG").env_remove("WGINFER_MODEL").stdin(Stdio::null());
     command
 }
