@@ -10,6 +10,8 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::json::{self, Fields};
 
+pub use crate::nn::{Norm, NormKind};
+
 pub use rope::{LayerKind, Rope, RopeParameters, RopeScaling};
 
 /// Architecture family of a decoder.
@@ -79,26 +81,6 @@ impl Family {
             Error::Unsupported(format!("{}: {got}; supported are {supported}", fields.path().display()))
         })
     }
-}
-
-/// Which mean a norm subtracts and which moment it divides by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NormKind {
-    /// Root mean square, weight only.
-    Rms,
-    /// Mean and variance, weight and bias.
-    Layer,
-}
-
-/// The norms of a model.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Norm {
-    /// Kind of norm.
-    pub kind: NormKind,
-    /// Added to the mean square before the root.
-    pub eps: f32,
-    /// Added to the stored weight: 1 in Gemma, else 0.
-    pub offset: f32,
 }
 
 /// Activation function of the feed-forward part.

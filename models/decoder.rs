@@ -4,10 +4,10 @@
 //! In: token ids, positions and slots u32 `[rows]`. Out: logits f32 `[rows, vocab]` and, sampled
 //! on the device, the next tokens u32 `[rows]`. Weights carry the published checkpoints' names.
 
-use super::config::{Activation, DecoderConfig, Family, LayerKind, Norm as NormConfig, NormKind, Positions};
+use super::config::{Activation, DecoderConfig, Family, LayerKind, Positions};
 use crate::Result;
 use crate::graph::{Graph, ValueId};
-use crate::nn::{self, Attention, Cache, Norm, Projection, Rotary, Rows, Scope, WeightTypes};
+use crate::nn::{self, Attention, Cache, Projection, Rotary, Rows, Scope, WeightTypes};
 use crate::ops::{ROW_WORDS, UnaryFn};
 use crate::tensor::{Spec, Tensor};
 use std::sync::Arc;
@@ -228,15 +228,6 @@ impl Builder<'_> {
         body(&Scope::new(self.types, &path))
     }
 
-    fn norm(&self) -> Norm {
-        let NormConfig { kind, eps, offset } = self.config.norm;
-        let kind = match kind {
-            NormKind::Rms => nn::NormKind::Rms,
-            NormKind::Layer => nn::NormKind::Layer,
-        };
-        Norm { kind, eps, offset }
-    }
-
     fn embedding_table(&self, graph: &mut Graph) -> ValueId {
         let name = format!("{}.weight", join(self.root, self.names.embed));
         let (vocab, hidden) = (size(self.config.vocab_size), size(self.config.hidden));
@@ -255,7 +246,7 @@ impl Builder<'_> {
     }
 
     fn layer(&self, graph: &mut Graph, layer: usize, x: ValueId) -> Result<ValueId> {
-        let norm = self.norm();
+        let norm = self.config.norm;
         let path = format!("{}.{layer}", self.names.layers);
         self.at(&path, |scope| {
             let normed = norm.apply(graph, scope, self.names.input_norm, x)?;
@@ -289,7 +280,7 @@ impl Builder<'_> {
             softcap: config.attention_softcap,
             window: config.windows[layer],
             rotary,
-            head_norm: config.qk_norm.then(|| self.norm()),
+            head_norm: config.qk_norm.then_some(config.norm),
             qkv: qkv.bias(config.qkv_bias),
             out: out.bias(config.out_bias),
         };
@@ -381,7 +372,7 @@ impl Builder<'_> {
             slots = graph.input("sampled_slot", Spec::u32([1]));
             rows = 1;
         }
-        let x = self.at("", |scope| self.norm().apply(graph, scope, self.names.final_norm, x))?;
+        let x = self.at("", |scope| self.config.norm.apply(graph, scope, self.names.final_norm, x))?;
         let (vocab, hidden) = (size(config.vocab_size), size(config.hidden));
         let weight = if config.tied_head {
             table
