@@ -57,6 +57,41 @@ use crate::kernel::{Caps, Launches, Layout};
 use crate::tensor::{Spec, Tensor};
 use crate::{Error, Result};
 
+/// A rule by which a weight is computed from others once, on the host, when they are loaded:
+/// packed for a kernel, scaled by a batch norm that follows.
+pub trait Preparation: std::fmt::Debug + Send + Sync {
+    /// Dtype and shape of the result.
+    ///
+    /// # Errors
+    /// [`Error::Op`] with what was expected and what was got.
+    fn infer(&self, inputs: &[Spec]) -> Result<Spec>;
+
+    /// The result.
+    ///
+    /// # Errors
+    /// When the values (not the specs) are not allowed.
+    fn prepare(&self, inputs: &[Tensor]) -> Result<Tensor>;
+}
+
+/// How an operator on images is computed when their channels come last.
+///
+/// Graphs hold images as `[n, channels, spatial..]`, the order of published models. Kernels
+/// want `[n, spatial.., channels]`; [`lower`](crate::graph::lower) rewrites the graph.
+#[derive(Debug)]
+pub struct ChannelsLast {
+    /// The operator that computes it.
+    pub op: std::sync::Arc<dyn Op>,
+    /// Inputs that are images, to be given with their channels last.
+    pub images: Vec<usize>,
+    /// Inputs that are weights, and the form in which the operator wants them.
+    pub prepared: Vec<(usize, std::sync::Arc<dyn Preparation>)>,
+    /// Whether the outputs are images with their channels last; else they are as before.
+    pub image_outputs: bool,
+    /// Whether this is the only form that has kernels; else it is used where the images come
+    /// with their channels last anyway.
+    pub required: bool,
+}
+
 /// An operator with its attributes.
 pub trait Op: std::fmt::Debug + Send + Sync + std::any::Any {
     /// Name in the field's terms, also that of the shader, the bench line and the profile label.
@@ -78,6 +113,11 @@ pub trait Op: std::fmt::Debug + Send + Sync + std::any::Any {
     /// How this operator wants an input to lie in memory.
     fn layout(&self, _input: usize) -> Layout {
         Layout::Plain
+    }
+
+    /// How it is computed on images whose channels come last, where it can be.
+    fn channels_last(&self, _caps: &Caps, _inputs: &[Spec]) -> Option<ChannelsLast> {
+        None
     }
 
     /// Pairs of (output, input) that share their buffer: the output is the input's next version.

@@ -19,8 +19,10 @@ thread each they do not wait for one another inside a step, which matters on a
 machine with other work.
 
 The learning rate follows the clock rather than a step count: --minutes says
-how long training takes, whatever the speed of the machine.  --export-only
-writes and checks the files from the latest checkpoint without training.
+how long training takes, whatever the speed of the machine.  --start-from names
+a folder that this script wrote: training then begins with its tokenizer and
+weights.  --export-only writes and checks the files from the latest checkpoint
+without training.
 """
 
 import argparse
@@ -37,7 +39,7 @@ import numpy
 import torch
 import torch.distributed as distributed
 import torch.nn.functional as functional
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
 
@@ -540,15 +542,30 @@ HUGGING_FACE_NAMES = {
 }
 
 
-def export(model, tokenizer, folder):
-    tensors = {
+def named_weights(model):
+    """Each parameter of the model under its name in the checkpoint."""
+    weights = {
         "model.embed_tokens.weight": model.embedding,
         "model.norm.weight": model.final_norm,
     }
     for index, layer in enumerate(model.layers):
         for name, value in layer.named_parameters():
-            tensors[f"model.layers.{index}.{HUGGING_FACE_NAMES[name]}"] = value
-    tensors = {name: value.detach().to(torch.float16).contiguous() for name, value in tensors.items()}
+            weights[f"model.layers.{index}.{HUGGING_FACE_NAMES[name]}"] = value
+    return weights
+
+
+@torch.no_grad()
+def load_weights(model, folder):
+    """Sets the model's parameters to those that `export` wrote to a folder."""
+    tensors = load_file(folder / "model.safetensors")
+    for name, parameter in named_weights(model).items():
+        parameter.copy_(tensors[name])
+
+
+def export(model, tokenizer, folder):
+    tensors = {
+        name: value.detach().to(torch.float16).contiguous() for name, value in named_weights(model).items()
+    }
     assert all(bool(value.isfinite().all()) for value in tensors.values())
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)
@@ -699,6 +716,7 @@ def main():
     parser.add_argument("--processes", type=int, default=2, help="training processes; each takes a part of each step")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--start-from", type=Path, help="a folder with an earlier model to train further")
     parser.add_argument("--export-only", action="store_true", help="export the latest checkpoint, train nothing")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -708,6 +726,8 @@ def main():
 
     training, held_out = split_stories(read_stories(arguments.text))
     tokenizer_path = arguments.work / "tokenizer.json"
+    if arguments.start_from:
+        tokenizer_path = arguments.start_from / "tokenizer.json"
     if not tokenizer_path.exists():
         train_tokenizer(training).save(str(tokenizer_path))
     tokenizer = Tokenizer.from_file(str(tokenizer_path))
@@ -725,6 +745,8 @@ def main():
     print(f"order-5 character model: {character_nats / held_out_bytes:.4f} nats per held-out byte", flush=True)
 
     model = LanguageModel()
+    if arguments.start_from:
+        load_weights(model, arguments.start_from)
     parameter_count = sum(parameter.numel() for parameter in model.parameters())
     print(f"{parameter_count} parameters", flush=True)
     checkpoint_path = arguments.work / "checkpoint.pt"
