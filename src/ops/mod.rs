@@ -125,6 +125,11 @@ pub trait Op: std::fmt::Debug + Send + Sync + std::any::Any {
         &[]
     }
 
+    /// Whether the output is the input under another shape: the same elements in the same order.
+    fn is_view(&self) -> bool {
+        false
+    }
+
     /// The same computation in plain Rust with f64 sums, on host tensors in plain layout.
     ///
     /// # Errors

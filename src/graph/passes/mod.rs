@@ -4,6 +4,8 @@ mod dead;
 mod fold;
 mod fuse;
 
+pub(super) use dead::remove_dead_code;
+
 use super::Graph;
 use crate::Result;
 
@@ -12,7 +14,7 @@ use crate::Result;
 /// # Errors
 /// When a folded node's reference fails, or the graph is not well formed.
 pub fn optimise(graph: &mut Graph) -> Result<()> {
-    for pass in [fold::fold_constants, fuse::fuse_activations, fuse::fuse_residuals, dead::remove_dead_code] {
+    for pass in [fold::fold_constants, fuse::fuse_activations, fuse::fuse_residuals, remove_dead_code] {
         pass(graph)?;
         if cfg!(debug_assertions) {
             graph.check()?;
