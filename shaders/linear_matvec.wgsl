@@ -7,7 +7,6 @@ const TEAM_ROUNDS: u32 = ${rounds}u; // pairs of weight rows of a workgroup, sha
 const FOLD: u32 = 32768u;            // workgroups in one dimension of the grid
 
 //# include "lib/linear_operands.wgsl"
-//# include "lib/linear_epilogue.wgsl"
 
 //# set block_vectors = 1 if weight_dtype == "f32" else 2
 //# set stored = 1 if gated else 2

@@ -5,7 +5,6 @@ const BLOCK_ROWS: u32 = ${block_rows}u;
 const FOLD: u32 = 32768u; // row blocks in one dimension of the grid
 
 //# include "lib/linear_operands.wgsl"
-//# include "lib/linear_epilogue.wgsl"
 
 //# set block_vectors = 1 if weight_dtype == "f32" else 2
 //# set stored = 2 if gated else 4
@@ -63,8 +62,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 //# for r in range(1, block_rows)
         if row == first_row + ${r}u { sums = vec4<f32>(sum_${r}_0, sum_${r}_1, sum_${r}_2, sum_${r}_3); }
 //# endfor
-//# for c in range(stored)
-        store_output(row, first_column + ${c}u, sums[${c}], sums[${(c + 2) % 4}]);
+//# for c in range(0, stored, 1 if value == "f32" else 4)
+        store_output(row, first_column + ${c}u, ${"sums[" ~ c ~ "], sums[" ~ (c + 2) % 4 ~ "]" if value == "f32" else "sums, sums"});
 //# endfor
     }
 }

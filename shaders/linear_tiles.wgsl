@@ -8,7 +8,6 @@ const PITCH: u32 = DEPTH + 1u;              // odd, so that eight lanes hit all 
 const FOLD: u32 = 32768u;                   // row tiles in one dimension of the grid
 
 //# include "lib/linear_operands.wgsl"
-//# include "lib/linear_epilogue.wgsl"
 
 //# set block_vectors = 1 if weight_dtype == "f32" else 2
 var<workgroup> x_tile: array<vec4<f32>, TILE_ROWS * PITCH>;

@@ -1,5 +1,7 @@
-// Operands of a linear layer: rows of x, rows of the weight in blocks of 16 bytes.
+// Operands of a linear layer: rows of x, rows of the weight in blocks of 16 bytes, outputs.
 // Takes `weight_dtype`, `gated`, and `x_vectors`: whether rows of x are whole blocks.
+
+//# include "lib/epilogue.wgsl"
 
 struct Params {
     rows: u32,          // rows of x
@@ -43,4 +45,11 @@ fn weight_row(column: u32, first: u32) -> u32 {
 // sum + a . b, in four fused steps.
 fn add_dot(sum: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {
     return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
+}
+
+// Finishes the outputs of a row from `column` on, unless they are past the end.
+fn store_output(row: u32, column: u32, sum: Value, up: Value) {
+    if row >= params.rows || column >= params.cols { return; }
+    let at = params.output_first + column;
+    finish_output((row * params.output_pitch + at) / VALUE, at / VALUE, sum, (params.output_pitch + at) / VALUE, up);
 }

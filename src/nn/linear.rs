@@ -90,7 +90,7 @@ pub fn linear(
         let segments = projection.segments(scope, "bias", |rows| Shape::from([rows]));
         inputs.push(scope.joined(graph, segments, None, false));
     }
-    graph.add_one(Linear { bias: projection.bias, activation, gated, residual: false }, &inputs)
+    graph.add_one(Linear { bias: projection.bias, activation, gated, residual: None }, &inputs)
 }
 
 /// x W^T with a weight that is already there.

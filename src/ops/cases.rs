@@ -54,6 +54,7 @@ pub fn all() -> Vec<Case> {
         super::binary::cases,
         super::cast::cases,
         super::concat::cases,
+        super::conv::cases,
         super::count_tokens::cases,
         super::embedding::cases,
         super::expand::cases,

@@ -31,7 +31,36 @@ params!(
 /// Workgroups in the first dimension of a folded grid; FOLD in the shaders.
 const FOLD: u32 = 32_768;
 
-/// y = activation(x Wᵀ + b) + residual.
+/// Where a residual is added to the outputs of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ResidualPlace {
+    /// activation(sum + residual): the blocks of ResNet.
+    BeforeActivation,
+    /// activation(sum) + residual: those of transformers and of MobileNet V2.
+    AfterActivation,
+}
+
+impl ResidualPlace {
+    /// The place as shaders name it: "none" without a residual.
+    pub(super) fn wgsl(place: Option<Self>) -> &'static str {
+        match place {
+            None => "none",
+            Some(Self::BeforeActivation) => "before",
+            Some(Self::AfterActivation) => "after",
+        }
+    }
+
+    /// Applies the activation to a sum, and adds the residual where it belongs.
+    pub(super) fn finish(residual: Option<(Self, f64)>, sum: f64, activation: impl Fn(f64) -> f64) -> f64 {
+        match residual {
+            None => activation(sum),
+            Some((Self::BeforeActivation, residual)) => activation(sum + residual),
+            Some((Self::AfterActivation, residual)) => activation(sum) + residual,
+        }
+    }
+}
+
+/// y = activation(x Wᵀ + b) + residual, or activation(x Wᵀ + b + residual).
 ///
 /// Inputs in order: x f32 `[.., k]`; the weight `[n, k]` in f32, f16 or bf16; with `bias` an f32
 /// `[n]`; with `residual` an f32 of the output's shape. Output f32 `[.., n]`.
@@ -47,17 +76,16 @@ pub struct Linear {
     pub activation: UnaryFn,
     /// Whether the first half of the weight's rows gates the second.
     pub gated: bool,
-    /// Whether a last input is added to the result.
-    pub residual: bool,
+    /// Whether a last input is added, and where; to gated layers after the gate only.
+    pub residual: Option<ResidualPlace>,
 }
 
 impl Linear {
     /// x Wᵀ without anything else.
-    pub const PLAIN: Self =
-        Self { bias: false, activation: UnaryFn::Identity, gated: false, residual: false };
+    pub const PLAIN: Self = Self { bias: false, activation: UnaryFn::Identity, gated: false, residual: None };
 
     fn input_count(&self) -> usize {
-        2 + usize::from(self.bias) + usize::from(self.residual)
+        2 + usize::from(self.bias) + usize::from(self.residual.is_some())
     }
 }
 
@@ -92,7 +120,10 @@ impl Op for Linear {
             inputs[2].expect_dtype(self, "the bias", &[DType::F32])?;
             inputs[2].expect_dims(self, "the bias", &[n])?;
         }
-        if self.residual {
+        if self.gated && self.residual == Some(ResidualPlace::BeforeActivation) {
+            return fail("a gated layer takes its residual after the activation".into());
+        }
+        if self.residual.is_some() {
             let residual = &inputs[inputs.len() - 1];
             residual.expect_dtype(self, "the residual", &[DType::F32])?;
             residual.expect_dims(self, "the residual", &dims)?;
@@ -121,12 +152,14 @@ impl Op for Linear {
             let sums = segment.cols * if self.gated { 2 } else { 1 };
             kernel
                 .launch(caps, rows, segment.cols, self.gated)
+                .variant("value", self.value(kernel, &segment, output_pitch))
+                .variant("slope", false)
                 .variant("weight_dtype", weight.dtype.name())
                 .variant("x_vectors", inner % per_block == 0)
                 .variant("activation", self.activation.wgsl())
                 .variant("bias", self.bias)
                 .variant("gated", self.gated)
-                .variant("residual", self.residual)
+                .variant("residual", ResidualPlace::wgsl(self.residual))
                 .params(params)
                 .bind(self.bindings(&segment))
                 .work((rows * sums * inner) as u64)
@@ -139,12 +172,14 @@ impl Op for Linear {
     }
 
     fn with_activation(&self, activation: UnaryFn) -> Option<Arc<dyn Op>> {
-        let free = self.activation == UnaryFn::Identity && !self.gated && !self.residual;
-        free.then(|| Arc::new(Self { activation, ..*self }) as Arc<dyn Op>)
+        let free = self.activation == UnaryFn::Identity && !self.gated;
+        let residual = self.residual.map(|_| ResidualPlace::BeforeActivation);
+        free.then(|| Arc::new(Self { activation, residual, ..*self }) as Arc<dyn Op>)
     }
 
     fn with_residual(&self) -> Option<Arc<dyn Op>> {
-        (!self.residual).then(|| Arc::new(Self { residual: true, ..*self }) as Arc<dyn Op>)
+        let residual = Some(ResidualPlace::AfterActivation);
+        self.residual.is_none().then(|| Arc::new(Self { residual, ..*self }) as Arc<dyn Op>)
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
@@ -152,7 +187,7 @@ impl Op for Linear {
         let (_, k) = inputs[0].spec().shape.rows_and_cols();
         let n = inputs[1].dims()[0];
         let bias = if self.bias { inputs[2].to_f64() } else { vec![0.0; n] };
-        let residual = self.residual.then(|| inputs[inputs.len() - 1].to_f64());
+        let residual = self.residual.map(|place| (place, inputs[inputs.len() - 1].to_f64()));
         let dims =
             &self.infer(&inputs.iter().map(|input| input.spec().clone()).collect::<Vec<_>>())?[0].shape;
         let (rows, cols) = dims.rows_and_cols();
@@ -163,9 +198,10 @@ impl Op for Linear {
                 bias[column] + x.iter().zip(weight).map(|(a, b)| a * b).sum::<f64>()
             };
             for column in 0..cols {
-                let value = self.activation.apply(sum(column));
-                let value = if self.gated { value * sum(cols + column) } else { value };
-                values.push(value + residual.as_ref().map_or(0.0, |residual| residual[row * cols + column]));
+                let residual = residual.as_ref().map(|(place, values)| (*place, values[row * cols + column]));
+                let gate = if self.gated { sum(cols + column) } else { 1.0 };
+                let activation = |x| self.activation.apply(x) * gate;
+                values.push(ResidualPlace::finish(residual, sum(column), activation));
             }
         }
         Ok(vec![Tensor::from_f64(DType::F32, dims.clone(), &values)])
@@ -212,6 +248,12 @@ impl Linear {
             column = end;
         }
         segments
+    }
+
+    /// What the kernel stores at once: the block kernel four columns, where it can.
+    fn value(&self, kernel: Choice, segment: &Segment, output_pitch: usize) -> &'static str {
+        let whole = [segment.cols, segment.output_first, output_pitch].iter().all(|count| count % 4 == 0);
+        if whole && !self.gated && matches!(kernel, Choice::Rows(_)) { "vec4<f32>" } else { "f32" }
     }
 
     fn bindings(&self, segment: &Segment) -> Vec<Operand> {

@@ -74,7 +74,7 @@ fn fuse(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::{Linear, UnaryFn};
+    use crate::ops::{Linear, ResidualPlace, UnaryFn};
     use crate::tensor::{Spec, Tensor};
 
     /// x -> linear -> gelu -> linear -> + x, with the first linear layer also an output if `shared`.
@@ -103,7 +103,7 @@ mod tests {
         let linears: Vec<&Linear> = graph.nodes().iter().filter_map(as_op).collect();
         assert_eq!(graph.nodes().len(), 2);
         assert_eq!(*linears[0], Linear { activation: UnaryFn::Gelu, ..Linear::PLAIN });
-        assert_eq!(*linears[1], Linear { residual: true, ..Linear::PLAIN });
+        assert_eq!(*linears[1], Linear { residual: Some(ResidualPlace::AfterActivation), ..Linear::PLAIN });
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::super::UnaryFn;
 use super::super::cases::{Case, Random};
-use super::Linear;
+use super::{Linear, ResidualPlace};
 use crate::tensor::{DType, Tensor};
 
 /// A case with x of these leading dimensions, a weight of `n` rows (gated: 2 `n`), and bias and
@@ -16,7 +16,7 @@ fn case(layer: Linear, dtype: DType, leading: &[usize], n: usize, k: usize) -> C
     if layer.bias {
         inputs.push(random.f32([weight_rows]));
     }
-    if layer.residual {
+    if layer.residual.is_some() {
         inputs.push(random.f32(with(n)));
     }
     let name = format!("{} {leading:?} n {n} k {k}", dtype.name());
@@ -67,16 +67,18 @@ fn dtypes() -> Vec<Case> {
 
 /// Bias, activations, gates and residuals.
 fn epilogues() -> Vec<Case> {
+    use ResidualPlace::{AfterActivation, BeforeActivation};
     use UnaryFn::{Gelu, GeluTanh, Identity, Relu, Sigmoid, Silu, Tanh};
     let mut cases = Vec::new();
-    for (rows, n, k) in [(1, 33, 24), (6, 65, 24), (12, 31, 24), (34, 70, 24)] {
+    for (rows, n, k) in [(1, 33, 24), (6, 65, 24), (12, 31, 24), (17, 36, 24), (34, 70, 24)] {
         for (bias, activation, gated, residual) in [
-            (true, Identity, false, false),
-            (false, Identity, false, true),
-            (true, Relu, false, true),
-            (false, Silu, true, false),
-            (true, GeluTanh, true, false),
-            (true, Sigmoid, true, true),
+            (true, Identity, false, None),
+            (false, Identity, false, Some(AfterActivation)),
+            (true, Relu, false, Some(AfterActivation)),
+            (true, Relu, false, Some(BeforeActivation)),
+            (false, Silu, true, None),
+            (true, GeluTanh, true, None),
+            (true, Sigmoid, true, Some(AfterActivation)),
         ] {
             cases.push(case(Linear { bias, activation, gated, residual }, DType::F32, &[rows], n, k));
         }
@@ -93,7 +95,8 @@ fn epilogues() -> Vec<Case> {
 /// Weights over the binding limit: several launches, whose boundaries fall anywhere for gates.
 fn parts() -> Vec<Case> {
     let mut cases = Vec::new();
-    let gated = Linear { bias: true, gated: true, activation: UnaryFn::Silu, residual: true };
+    let residual = Some(ResidualPlace::AfterActivation);
+    let gated = Linear { bias: true, gated: true, activation: UnaryFn::Silu, residual };
     for rows in [1, 3, 18] {
         let mut split = |layer: Linear, dtype, n, k, limit| {
             let mut case = case(layer, dtype, &[rows], n, k).max_binding_bytes(limit);
@@ -101,7 +104,7 @@ fn parts() -> Vec<Case> {
             cases.push(case);
         };
         split(Linear::PLAIN, DType::F32, 300, 20, 21_700);
-        split(Linear { bias: true, residual: true, ..Linear::PLAIN }, DType::F16, 130, 96, 15_000);
+        split(Linear { bias: true, residual, ..Linear::PLAIN }, DType::F16, 132, 96, 15_000);
         split(gated, DType::F32, 150, 36, 15_000);
         split(gated, DType::BF16, 33, 200, 15_000);
     }

@@ -1,0 +1,247 @@
+//! Convolutions of images with one to three spatial axes, with bias, activation and residual in
+//! the same kernel.
+
+mod cases;
+mod implicit_gemm;
+mod lowered;
+mod pack;
+
+use super::image::{indices, offset};
+use super::{ChannelsLast, Expect, Linear, Op, ResidualPlace, UnaryFn, Window};
+use super::{ImageDims, ImageOrder};
+use crate::kernel::{Caps, Launches, Layout};
+use crate::tensor::{DType, Spec, Tensor};
+use crate::{Error, Result};
+pub(super) use cases::cases;
+use implicit_gemm::ImplicitGemm;
+use pack::PackRuns;
+use std::sync::Arc;
+
+/// Cross-correlation of images with a window: y\[n, o, p\] = sum over channels c of o's group and
+/// taps t of x\[n, c, p stride + t dilation - pads\] w\[o, c, t\] (Conv of ONNX, convNd of torch).
+///
+/// Inputs in order: x f32 `[n, c, spatial..]`; the weight `[o, c / groups, kernel..]` in f32, f16
+/// or bf16; with `bias` an f32 `[o]`; with `slope` an f32 `[o]`, the factor of negative sums (He et
+/// al. 2015, PReLU); with `residual` an f32 of the output's shape. Output f32 `[n, o, windows..]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conv {
+    /// The window over the spatial axes; its `ceil_mode` is false.
+    pub window: Window,
+    /// Number of groups: output channels of a group see the input channels of the same group.
+    pub groups: usize,
+    /// Whether a bias is added.
+    pub bias: bool,
+    /// The function of each sum.
+    pub activation: UnaryFn,
+    /// Whether negative sums get a factor of their channel, before the activation.
+    pub slope: bool,
+    /// Whether a last input is added, and where.
+    pub residual: Option<ResidualPlace>,
+}
+
+impl Conv {
+    /// A convolution without anything else.
+    pub const fn new(window: Window) -> Self {
+        Self { window, groups: 1, bias: false, activation: UnaryFn::Identity, slope: false, residual: None }
+    }
+
+    /// Sets the number of groups.
+    #[must_use]
+    pub fn groups(mut self, groups: usize) -> Self {
+        self.groups = groups;
+        self
+    }
+
+    fn epilogue(&self) -> Epilogue {
+        Epilogue { bias: self.bias, slope: self.slope, activation: self.activation, residual: self.residual }
+    }
+
+    /// Sizes of x and of the output.
+    fn images(&self, inputs: &[Spec]) -> Result<[ImageDims; 2]> {
+        let fail = |message: String| Err(Error::op(self.name(), message));
+        let (image, weight) = operands(self, self.epilogue(), inputs)?;
+        let [outputs, channels, kernel @ ..] = weight.shape.dims() else {
+            return fail(format!("the weight must be [o, c / groups, kernel..], got {weight}"));
+        };
+        if self.window.ceil_mode || kernel != self.window.kernel {
+            return fail(format!("the window {:?} is not that of the weight {weight}", self.window));
+        }
+        let fits = self.groups > 0 && image.channels == channels * self.groups && outputs % self.groups == 0;
+        if !fits || *channels == 0 {
+            let groups = self.groups;
+            return fail(format!("{groups} groups do not fit x {} and the weight {weight}", inputs[0]));
+        }
+        let spatial = self.window.output(self, &image.spatial)?;
+        let output = ImageDims { n: image.n, channels: *outputs, spatial };
+        Ok([image, output])
+    }
+
+    /// The linear layer that it is, if it only mixes the channels of each pixel.
+    fn as_linear(&self) -> Option<Linear> {
+        let window = &self.window;
+        let one_pixel = window.taps() == 1 && window.pads.iter().all(|&pads| pads == (0, 0));
+        let each = one_pixel && window.stride.iter().all(|&stride| stride == 1);
+        (each && self.groups == 1 && !self.slope).then_some(Linear {
+            bias: self.bias,
+            activation: self.activation,
+            gated: false,
+            residual: self.residual,
+        })
+    }
+}
+
+impl Op for Conv {
+    fn name(&self) -> &'static str {
+        "conv"
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        let [_, output] = self.images(inputs)?;
+        let output = Spec::f32(ImageOrder::ChannelsFirst.shape(&output));
+        self.epilogue().check(self, inputs, &output)?;
+        Ok(vec![output])
+    }
+
+    fn launch(&self, _: &Caps, _: &[Spec], _: &[Spec]) -> Result<Launches> {
+        Err(lowered::not_lowered(self))
+    }
+
+    /// Its weight is given when a model is loaded.
+    fn layout(&self, input: usize) -> Layout {
+        if input == 1 { Layout::Rows } else { Layout::Plain }
+    }
+
+    fn channels_last(&self, _: &Caps, inputs: &[Spec]) -> Option<ChannelsLast> {
+        let weight = inputs[1].clone();
+        if let Some(linear) = self.as_linear() {
+            let pack = PackRuns::new(weight, false, 1, &self.window);
+            return Some(self.epilogue().channels_last(Arc::new(linear), Arc::new(pack)));
+        }
+        let op =
+            ImplicitGemm::new(Arc::new(self.clone()), weight, &self.window, self.groups, self.epilogue());
+        let pack = Arc::new(op.pack().clone());
+        Some(self.epilogue().channels_last(Arc::new(op), pack))
+    }
+
+    fn with_activation(&self, activation: UnaryFn) -> Option<Arc<dyn Op>> {
+        let epilogue = self.epilogue().with_activation(activation)?;
+        let (activation, residual) = (epilogue.activation, epilogue.residual);
+        Some(Arc::new(Self { activation, residual, ..self.clone() }))
+    }
+
+    fn with_residual(&self) -> Option<Arc<dyn Op>> {
+        let residual = Some(ResidualPlace::AfterActivation);
+        self.residual.is_none().then(|| Arc::new(Self { residual, ..self.clone() }) as Arc<dyn Op>)
+    }
+
+    fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let specs: Vec<Spec> = inputs.iter().map(|input| input.spec().clone()).collect();
+        let [image, output] = self.images(&specs)?;
+        let (x, weight) = (inputs[0].to_f64(), inputs[1].to_f64());
+        let (n_stride, channel_stride, strides) = ImageOrder::ChannelsFirst.strides(&image);
+        let (channels, taps) = (image.channels / self.groups, self.window.taps());
+        let group_outputs = output.channels / self.groups;
+        let mut sums = Vec::with_capacity(specs[0].elements());
+        for n in 0..image.n {
+            for o in 0..output.channels {
+                let first_channel = o / group_outputs * channels;
+                for place in indices(&output.spatial) {
+                    let positions = self.window.positions(&place);
+                    let mut sum = 0.0;
+                    for (tap, position) in positions.iter().enumerate() {
+                        let Some(at) = offset(position, &image.spatial, &strides) else { continue };
+                        for c in 0..channels {
+                            let x = x[n * n_stride + (first_channel + c) * channel_stride + at];
+                            sum += x * weight[(o * channels + c) * taps + tap];
+                        }
+                    }
+                    sums.push(sum);
+                }
+            }
+        }
+        let spec = Spec::f32(ImageOrder::ChannelsFirst.shape(&output));
+        Ok(vec![self.epilogue().reference(inputs, &spec, sums)])
+    }
+}
+
+/// What follows the sums: inputs in this order after x and the weight.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Epilogue {
+    pub(super) bias: bool,
+    pub(super) slope: bool,
+    pub(super) activation: UnaryFn,
+    pub(super) residual: Option<ResidualPlace>,
+}
+
+/// The sizes of x and the spec of the weight, with their dtypes and the number of inputs checked.
+fn operands<'a>(op: &dyn Op, epilogue: Epilogue, inputs: &'a [Spec]) -> Result<(ImageDims, &'a Spec)> {
+    let count = epilogue.input_count();
+    if inputs.len() != count {
+        return Err(Error::op(op.name(), format!("takes {count} inputs, got {}", inputs.len())));
+    }
+    inputs[0].expect_dtype(op, "x", &[DType::F32])?;
+    inputs[1].expect_dtype(op, "the weight", &[DType::F32, DType::F16, DType::BF16])?;
+    Ok((ImageOrder::ChannelsFirst.dims(op, &inputs[0])?, &inputs[1]))
+}
+
+impl Epilogue {
+    fn input_count(self) -> usize {
+        2 + [self.bias, self.slope, self.residual.is_some()].iter().filter(|&&has| has).count()
+    }
+
+    /// Fails unless bias, slope and residual fit the output `[n, o, ..]`.
+    fn check(self, op: &dyn Op, inputs: &[Spec], output: &Spec) -> Result<()> {
+        let mut rest = inputs[2..].iter();
+        let channels = [output.shape.dims()[1]];
+        for (has, what, dims) in [
+            (self.bias, "the bias", &channels[..]),
+            (self.slope, "the slope", &channels[..]),
+            (self.residual.is_some(), "the residual", output.shape.dims()),
+        ] {
+            if let Some(input) = has.then(|| rest.next()).flatten() {
+                input.expect_dtype(op, what, &[DType::F32])?;
+                input.expect_dims(op, what, dims)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The form with channels last: the packed weight, and x and the residual as images.
+    fn channels_last(self, op: Arc<dyn Op>, pack: Arc<dyn super::Preparation>) -> ChannelsLast {
+        let residual = self.residual.map(|_| self.input_count() - 1);
+        ChannelsLast {
+            op,
+            images: [0].into_iter().chain(residual).collect(),
+            prepared: vec![(1, pack)],
+            image_outputs: true,
+            required: true,
+        }
+    }
+
+    /// The same with an activation after all that is there, if nothing but a residual is.
+    fn with_activation(self, activation: UnaryFn) -> Option<Self> {
+        let residual = self.residual.map(|_| ResidualPlace::BeforeActivation);
+        let free = self.activation == UnaryFn::Identity && !(self.slope && self.residual.is_some());
+        free.then_some(Self { activation, residual, ..self })
+    }
+
+    /// The outputs `[n, o, ..]` of these sums.
+    fn reference(self, inputs: &[Tensor], output: &Spec, sums: Vec<f64>) -> Tensor {
+        let mut rest = inputs[2..].iter().map(Tensor::to_f64);
+        let mut next = |has: bool| has.then(|| rest.next()).flatten();
+        let (bias, slope) = (next(self.bias), next(self.slope));
+        let residual = self.residual.and_then(|place| Some((place, next(true)?)));
+        let channels = output.shape.dims()[1];
+        let pixels: usize = output.shape.dims()[2..].iter().product();
+        let finish = |(index, sum): (usize, f64)| {
+            let channel = index / pixels % channels;
+            let factor =
+                |x: f64| slope.as_ref().map_or(1.0, |slope| if x < 0.0 { slope[channel] } else { 1.0 });
+            let sum = sum + bias.as_ref().map_or(0.0, |bias| bias[channel]);
+            let residual = residual.as_ref().map(|(place, values)| (*place, values[index]));
+            ResidualPlace::finish(residual, sum, |x| self.activation.apply(x * factor(x)))
+        };
+        let values: Vec<f64> = sums.into_iter().enumerate().map(finish).collect();
+        Tensor::from_f64(DType::F32, output.shape.clone(), &values)
+    }
+}

@@ -1,0 +1,241 @@
+//! Convolutions as matrix products whose inner dimension is read from x where it lies: no buffer
+//! of patches.
+
+use super::super::image::three;
+use super::super::{Expect, Op, ResidualPlace, Window};
+use super::pack::PackRuns;
+use super::{Epilogue, lowered};
+use crate::kernel::{Caps, Form, Kernel, Launch, Launches, Layout, Operand, RowPart};
+use crate::kernel::{count, groups, params, row_parts};
+use crate::tensor::{Spec, Tensor};
+use crate::{Error, Result};
+use std::sync::Arc;
+
+static ROWS: Kernel = Kernel::new("conv_rows", include_str!("../../../shaders/conv_rows.wgsl"));
+
+params!(
+    struct Params {
+        image: [u32; 4],
+        output: [u32; 4],
+        kernel: [u32; 4],
+        stride: [u32; 4],
+        dilation: [u32; 4],
+        pads: [u32; 4],
+        first_channel: u32,
+        end_channel: u32,
+    }
+);
+
+/// Most workgroups along the rows and along the groups; FOLD in the shaders.
+const FOLD: u32 = 32_768;
+
+/// A convolution, or a transposed one, with channels last: x f32 `[n, spatial.., c]`, the weight as
+/// [`PackRuns`] makes it, bias and slope f32 `[o]`, the residual like the output
+/// f32 `[n, windows.., o]`.
+#[derive(Debug, Clone)]
+pub(in super::super) struct ImplicitGemm {
+    /// The graph's form.
+    of: Arc<dyn Op>,
+    pack: PackRuns,
+    /// Over three axes.
+    window: Window,
+    groups: usize,
+    transposed: bool,
+    epilogue: Epilogue,
+}
+
+impl ImplicitGemm {
+    /// The form of a convolution with this weight.
+    pub(super) fn new(
+        of: Arc<dyn Op>,
+        weight: Spec,
+        window: &Window,
+        groups: usize,
+        epilogue: Epilogue,
+    ) -> Self {
+        let pack = PackRuns::new(weight, false, groups, window);
+        Self { of, pack, window: window.over_three(), groups, transposed: false, epilogue }
+    }
+
+    pub(super) fn pack(&self) -> &PackRuns {
+        &self.pack
+    }
+
+    /// Output channels of a group.
+    fn group_outputs(&self) -> usize {
+        self.pack.outputs() / self.groups
+    }
+}
+
+impl Op for ImplicitGemm {
+    fn name(&self) -> &'static str {
+        self.of.name()
+    }
+
+    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        if let Some(weight) = inputs.get(1) {
+            weight.expect_dtype(self, "the packed weight", &[self.pack.weight().dtype])?;
+            weight.expect_dims(self, "the packed weight", self.pack.packed().shape.dims())?;
+        }
+        lowered::infer(self.of.as_ref(), self.pack.weight(), inputs)
+    }
+
+    fn launch(&self, caps: &Caps, inputs: &[Spec], outputs: &[Spec]) -> Result<Launches> {
+        let problem = Problem::new(self, &inputs[0], &outputs[0]);
+        let choice = Choice::new(caps, problem.rows, self.groups, self.group_outputs());
+        let parts = row_parts(&inputs[1], caps);
+        let steps = parts.iter().enumerate().map(|(index, &part)| {
+            let weight = [Operand::Input(0), Operand::InputPart(1, index)];
+            let others = (2..inputs.len()).map(Operand::Input);
+            let bindings = weight.into_iter().chain(others).chain([Operand::Output(0)]);
+            choice
+                .launch(self, &problem, part)
+                .variant("weight_dtype", inputs[1].dtype.name())
+                .variant("x_width", count(problem.x_width))
+                .variant("transposed", self.transposed)
+                .variant("value", if Choice::whole(self.group_outputs(), part) { "vec4<f32>" } else { "f32" })
+                .variant("bias", self.epilogue.bias)
+                .variant("slope", self.epilogue.slope)
+                .variant("residual", ResidualPlace::wgsl(self.epilogue.residual))
+                .variant("activation", self.epilogue.activation.wgsl())
+                .variant("gated", false)
+                .params(problem.params(self, part))
+                .bind(bindings)
+                .work(problem.work(self, part))
+        });
+        Ok(steps.collect::<Vec<Launch>>().into())
+    }
+
+    fn layout(&self, input: usize) -> Layout {
+        if input == 1 { Layout::Rows } else { Layout::Plain }
+    }
+
+    fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let Some(weight) = inputs.get(1) else { return Err(Error::op(self.name(), "takes a weight")) };
+        lowered::reference(self.of.as_ref(), &self.pack.unpack(weight), inputs)
+    }
+}
+
+/// Sizes of x and of the output over three axes.
+#[derive(Debug, Clone, Copy)]
+struct Problem {
+    image: [usize; 3],
+    channels: usize,
+    output: [usize; 3],
+    outputs: usize,
+    /// Output positions; of a transposed convolution, those of one phase.
+    rows: usize,
+    /// Phases of a transposed convolution: positions of an output modulo the strides.
+    phases: usize,
+    /// Channels of an element of x, 1 or 4.
+    x_width: usize,
+}
+
+impl Problem {
+    fn new(op: &ImplicitGemm, x: &Spec, output: &Spec) -> Self {
+        let (image, channels) = image_of(x);
+        let (output_sizes, outputs) = image_of(output);
+        let stride = if op.transposed { three(&op.window.stride, 1) } else { [1; 3] };
+        let row_sizes = [0, 1, 2].map(|axis| output_sizes[axis].div_ceil(stride[axis]));
+        let vectors = channels.is_multiple_of(4) && op.pack.channels().is_multiple_of(4);
+        Self {
+            image,
+            channels,
+            output: output_sizes,
+            outputs,
+            rows: x.shape.dims()[0] * row_sizes.iter().product::<usize>(),
+            phases: stride.iter().product(),
+            x_width: if vectors { 4 } else { 1 },
+        }
+    }
+
+    fn params(&self, op: &ImplicitGemm, part: RowPart) -> Params {
+        let window = &op.window;
+        let four = |axes: &[usize], last: usize| [axes[0], axes[1], axes[2], last].map(count);
+        let [depth, height, width] = self.image;
+        let taps_along_width = if op.pack.lines() { 1 } else { window.kernel[2] };
+        let pads: Vec<usize> = window.pads.iter().map(|&(before, _)| before).collect();
+        Params {
+            image: [depth, height, width * self.channels / self.x_width, self.channels / self.x_width]
+                .map(count),
+            output: four(&self.output, self.outputs),
+            kernel: [window.kernel[0], window.kernel[1], taps_along_width, op.pack.run_blocks()].map(count),
+            stride: four(&window.stride, op.pack.run() / self.x_width),
+            dilation: four(&window.dilation, op.group_outputs()),
+            pads: four(&pads, self.rows),
+            first_channel: count(part.start),
+            end_channel: count(part.start + part.rows),
+        }
+    }
+
+    /// Multiply-adds.
+    fn work(&self, op: &ImplicitGemm, part: RowPart) -> u64 {
+        let taps = op.window.taps().div_ceil(self.phases) * op.pack.channels();
+        (self.rows * self.phases * part.rows) as u64 * taps as u64
+    }
+}
+
+/// Sizes of the three spatial axes of `[n, spatial.., c]`, and c.
+fn image_of(spec: &Spec) -> ([usize; 3], usize) {
+    let dims = spec.shape.dims();
+    let last = dims.len() - 1;
+    (three(&dims[1..last], 1), dims[last])
+}
+
+/// Which kernel computes a shape class on a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// In registers, for groups of at least some output channels: workgroups of this width, blocks
+    /// of this many rows, and whether lanes share their loads of x.
+    Rows { width: u32, block_rows: u32, share_x: bool },
+    /// In registers, for small groups: workgroups of this width.
+    Groups { width: u32 },
+}
+
+impl Choice {
+    fn new(caps: &Caps, rows: usize, groups: usize, group_outputs: usize) -> Self {
+        let width = caps.elementwise_width();
+        if groups > 1 && group_outputs < 12 {
+            return Self::Groups { width };
+        }
+        match caps.form() {
+            Form::Software => {
+                let share_x = caps.subgroups && caps.subgroup_min >= 8;
+                Self::Rows { width, block_rows: if share_x && rows > 8 { 16 } else { 8 }, share_x }
+            }
+            _ => Self::Rows { width, block_rows: 8, share_x: false },
+        }
+    }
+
+    /// Whether four neighbouring output channels lie in one group and in one part.
+    fn whole(group_outputs: usize, part: RowPart) -> bool {
+        [group_outputs, part.start, part.rows].iter().all(|count| count % 4 == 0)
+    }
+
+    fn launch(self, op: &ImplicitGemm, problem: &Problem, part: RowPart) -> Launch {
+        let (width, block_rows, share_x) = match self {
+            Self::Rows { width, block_rows, share_x } => (width, block_rows, share_x),
+            Self::Groups { width } => (width, 4, false),
+        };
+        let own_group = matches!(self, Self::Groups { .. });
+        let cols = op.group_outputs();
+        let lane_channels = if own_group && !Self::whole(cols, part) { 1 } else { 4 };
+        let (columns, layers) = if own_group {
+            (part.rows, 1)
+        } else {
+            let last = (part.start + part.rows - 1) / cols;
+            (cols.min(part.rows), last - part.start / cols + 1)
+        };
+        ROWS.launch()
+            .variant("width", width)
+            .variant("block_rows", block_rows)
+            .variant("share_x", share_x)
+            .variant("own_group", own_group)
+            .variant("lane_channels", lane_channels)
+            .workgroups([
+                groups(columns, width * lane_channels),
+                groups(problem.rows, block_rows).min(FOLD),
+                count(layers * problem.phases).min(FOLD),
+            ])
+    }
+}
