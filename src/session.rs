@@ -1,7 +1,8 @@
 //! A session: plans on one device over shared resident weights, states and slot buffers.
 
 use crate::gpu::{Buffer, Dispatch, Gpu, Program, Readback};
-use crate::graph::{BufferRef, Graph, Plan, PlannedWeight, WeightData, WeightSource, buffer_bytes, optimise};
+use crate::graph::{BufferRef, Graph, Plan, PlannedWeight, WeightData, WeightSource};
+use crate::graph::{buffer_bytes, lower, optimise};
 use crate::kernel::{Caps, DeviceKind, Layout, RowPart, row_parts, row_pitch};
 use crate::ops::Op;
 use crate::tensor::{Spec, Tensor};
@@ -48,6 +49,7 @@ struct Prepared {
 enum WeightKey {
     File(WeightSource, Spec, Layout),
     Constant(String, Spec, Layout),
+    Prepared(String, Vec<WeightKey>, Spec, Layout),
 }
 
 impl WeightKey {
@@ -56,6 +58,10 @@ impl WeightKey {
             WeightData::File(source) => Self::File(source.clone(), weight.spec.clone(), weight.layout),
             WeightData::Constant(_) => {
                 Self::Constant(weight.name.clone(), weight.spec.clone(), weight.layout)
+            }
+            WeightData::Prepared(rule, inputs) => {
+                let inputs = inputs.iter().map(Self::of).collect();
+                Self::Prepared(format!("{rule:?}"), inputs, weight.spec.clone(), weight.layout)
             }
         }
     }
@@ -210,6 +216,7 @@ impl Session {
     pub fn plan(&self, graphs: Vec<Graph>) -> Result<Vec<Plan>> {
         let plan = |mut graph: Graph| {
             optimise(&mut graph)?;
+            lower(&mut graph, self.gpu.caps())?;
             Plan::new(&graph, self.gpu.caps())
         };
         graphs.into_iter().map(plan).collect()
@@ -258,6 +265,10 @@ impl Session {
             Layout::Rows => (row_pitch(cols, weight.spec.dtype), row_parts(&weight.spec, caps)),
         };
         let row_bytes = (pitch * weight.spec.dtype.size()).max(1) as u64;
+        let prepared = match &weight.data {
+            WeightData::File(_) => None,
+            WeightData::Constant(_) | WeightData::Prepared(..) => Some(host_tensor(weight, source)?),
+        };
         let mut buffers = Vec::with_capacity(parts.len());
         for (part, bytes) in parts.into_iter().zip(weight.part_bytes(caps)) {
             let buffer = self.gpu.buffer(&weight.name, bytes)?;
@@ -267,9 +278,12 @@ impl Session {
             self.gpu.upload(&buffer, total, granularity, |offset, length| {
                 let first = part.start + usize::try_from(offset / row_bytes).expect("rows fit in memory");
                 let count = usize::try_from(length / row_bytes).expect("rows fit in memory");
-                let piece = match &weight.data {
-                    WeightData::File(file) => source.rows(file, &weight.spec, first..first + count, pitch)?,
-                    WeightData::Constant(tensor) => padded_rows(tensor, first..first + count, pitch),
+                let piece = match (&weight.data, &prepared) {
+                    (WeightData::File(file), _) => {
+                        source.rows(file, &weight.spec, first..first + count, pitch)?
+                    }
+                    (_, Some(tensor)) => padded_rows(tensor, first..first + count, pitch),
+                    (_, None) => unreachable!("made above"),
                 };
                 uploaded(piece.len() as u64);
                 Ok(piece)
@@ -452,6 +466,25 @@ fn sorted_slots(plan: &Plan) -> Vec<u64> {
     sizes
 }
 
+/// A weight's values on the host: read, known, or prepared of such.
+fn host_tensor(weight: &PlannedWeight, source: &dyn WeightRows) -> Result<Arc<Tensor>> {
+    match &weight.data {
+        WeightData::Constant(tensor) => Ok(tensor.clone()),
+        WeightData::File(file) => {
+            let (rows, cols) = weight.spec.shape.rows_and_cols();
+            let bytes = source.rows(file, &weight.spec, 0..rows, cols)?;
+            Ok(Arc::new(Tensor::from_bytes(weight.spec.clone(), bytes)))
+        }
+        WeightData::Prepared(rule, inputs) => {
+            let inputs: Vec<Tensor> = inputs
+                .iter()
+                .map(|input| host_tensor(input, source).map(Arc::unwrap_or_clone))
+                .collect::<Result<_>>()?;
+            Ok(Arc::new(rule.prepare(&inputs)?))
+        }
+    }
+}
+
 fn padded_rows(tensor: &Tensor, rows: Range<usize>, pitch: usize) -> Vec<u8> {
     let (_, cols) = tensor.spec().shape.rows_and_cols();
     let size = tensor.dtype().size();
@@ -516,8 +549,9 @@ pub fn run_op(gpu: &Gpu, op: Arc<dyn Op>, inputs: &[Tensor]) -> Result<Vec<Tenso
 impl Session {
     /// Adds a graph without weights from files, each node as it stands: nothing is fused, and
     /// nothing left out that no output needs.
-    pub(crate) fn add_as_is(&mut self, graph: Graph) -> Result<PlanId> {
+    pub(crate) fn add_as_is(&mut self, mut graph: Graph) -> Result<PlanId> {
         graph.check()?;
+        lower(&mut graph, self.gpu.caps())?;
         let plan = Plan::new(&graph, self.gpu.caps())?;
         let prepared = self.prepare_all(&[plan], &NoWeights, &mut |_| {})?;
         self.plans.extend(prepared);

@@ -1,7 +1,7 @@
 //! Building a graph: inputs, weights, constants, states, nodes, outputs.
 
-use super::{Graph, Node, Source, Value, ValueId, WeightSource};
-use crate::ops::Op;
+use super::{Graph, Node, Prepared, Source, Value, ValueId, WeightSource};
+use crate::ops::{Op, Preparation};
 use crate::tensor::{Shape, Spec, Tensor};
 use crate::{Error, Result};
 use std::ops::Range;
@@ -24,7 +24,7 @@ impl Graph {
         Self::default()
     }
 
-    fn push(&mut self, name: String, spec: Spec, source: Source) -> ValueId {
+    pub(super) fn push(&mut self, name: String, spec: Spec, source: Source) -> ValueId {
         self.values.push(Value { name, spec, source });
         ValueId(self.values.len() - 1)
     }
@@ -47,6 +47,42 @@ impl Graph {
     /// session and must be equal.
     pub fn constant(&mut self, name: impl Into<String>, tensor: Arc<Tensor>) -> ValueId {
         self.push(name.into(), tensor.spec().clone(), Source::Constant(tensor))
+    }
+
+    /// Adds a value that is computed once from weights and constants, when they are loaded; from
+    /// constants alone, now.
+    ///
+    /// # Errors
+    /// What the rule says, and when an input is neither weight nor constant.
+    pub fn prepared(&mut self, rule: Arc<dyn Preparation>, inputs: &[ValueId]) -> Result<ValueId> {
+        let name = format!("{} {rule:?}", self.value(inputs[0]).name);
+        if let Some(id) = inputs.iter().find(|id| !self.value(**id).is_stored()) {
+            let message = format!("`{}` must be a weight or a constant", self.value(*id).name);
+            return Err(Error::op("graph", message));
+        }
+        let same = |value: &Value| match &value.source {
+            Source::Prepared(known) => known.inputs == inputs && value.name == name,
+            _ => false,
+        };
+        if let Some(index) = self.values.iter().position(same) {
+            return Ok(ValueId(index));
+        }
+        let constants: Option<Vec<Tensor>> = inputs.iter().map(|id| self.constant_of(*id)).collect();
+        if let Some(constants) = constants {
+            let tensor = rule.prepare(&constants)?;
+            return Ok(self.constant(name, Arc::new(tensor)));
+        }
+        let specs: Vec<Spec> = inputs.iter().map(|id| self.spec(*id).clone()).collect();
+        let spec = rule.infer(&specs)?;
+        Ok(self.push(name, spec, Source::Prepared(Prepared { rule, inputs: inputs.to_vec() })))
+    }
+
+    /// The tensor of a constant.
+    pub(super) fn constant_of(&self, id: ValueId) -> Option<Tensor> {
+        match &self.value(id).source {
+            Source::Constant(tensor) => Some(Tensor::clone(tensor)),
+            _ => None,
+        }
     }
 
     /// Adds a value that lives between runs, zero at first. States of one name are shared

@@ -1,20 +1,23 @@
 //! The graph of a model, its checks, its rewrite passes, and the plan made of it.
 //!
 //! Pure: no device, no I/O. A [`Graph`] lists nodes in topological order; [`optimise`] rewrites
-//! it, and [`Plan::new`] selects kernels and places values in buffers for one device.
+//! it for every device and [`lower`] for one, and [`Plan::new`] selects kernels there and places
+//! values in buffers.
 
 mod build;
 mod check;
+mod lower;
 mod memory;
 mod passes;
 mod plan;
 
 pub use build::Segment;
+pub use lower::lower;
 pub use passes::optimise;
 pub(crate) use plan::buffer_bytes;
 pub use plan::{BufferRef, Plan, PlannedWeight, Step, WeightData};
 
-use crate::ops::Op;
+use crate::ops::{Op, Preparation};
 use crate::tensor::{Spec, Tensor};
 use std::sync::Arc;
 
@@ -31,6 +34,15 @@ pub struct WeightSource {
     pub transposed: bool,
 }
 
+/// A weight that is computed from others, on the host.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// How.
+    pub rule: Arc<dyn Preparation>,
+    /// From what: weights, constants, and what is prepared of them.
+    pub inputs: Vec<ValueId>,
+}
+
 /// What a value is.
 #[derive(Debug, Clone)]
 pub enum Source {
@@ -40,6 +52,8 @@ pub enum Source {
     Weight(WeightSource),
     /// Known when the graph is built.
     Constant(Arc<Tensor>),
+    /// Computed once from weights and constants, when they are loaded.
+    Prepared(Prepared),
     /// Lives between runs; this is its version at the start of a run.
     State,
     /// Made by a node.
@@ -55,6 +69,13 @@ pub struct Value {
     pub spec: Spec,
     /// What it is.
     pub source: Source,
+}
+
+impl Value {
+    /// Whether its data is there before any run: a weight, a constant, or prepared of them.
+    pub fn is_stored(&self) -> bool {
+        matches!(self.source, Source::Weight(_) | Source::Constant(_) | Source::Prepared(_))
+    }
 }
 
 /// An operator applied to values.

@@ -3,6 +3,7 @@
 use super::memory::SlotPlanner;
 use super::{Graph, Node, Source, ValueId, WeightSource};
 use crate::kernel::{Caps, Launch, Layout, Operand, row_parts, row_pitch};
+use crate::ops::Preparation;
 use crate::tensor::{Spec, Tensor};
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -56,6 +57,8 @@ pub enum WeightData {
     File(WeightSource),
     /// A constant of the graph.
     Constant(Arc<Tensor>),
+    /// Computed on the host from others.
+    Prepared(Arc<dyn Preparation>, Vec<PlannedWeight>),
 }
 
 /// A graph after selection and memory planning, for one device.
@@ -136,20 +139,27 @@ struct Planner<'a> {
     caps: &'a Caps,
     plan: Plan,
     places: HashMap<ValueId, BufferRef>,
+    /// Values that only give another value another shape, by that value.
+    views: HashMap<ValueId, ValueId>,
+    /// By value, or by that of which it is a view: the last node that reads it.
     last_use: HashMap<ValueId, usize>,
     slots: SlotPlanner,
 }
 
 impl<'a> Planner<'a> {
     fn new(graph: &'a Graph, caps: &'a Caps) -> Result<Self> {
-        let mut last_use = HashMap::new();
+        let (mut last_use, mut views) = (HashMap::new(), HashMap::new());
         for (index, node) in graph.nodes.iter().enumerate() {
             for id in &node.inputs {
-                last_use.insert(*id, index);
+                last_use.insert(views.get(id).copied().unwrap_or(*id), index);
+            }
+            if is_view(graph, node) {
+                let whole = views.get(&node.inputs[0]).copied().unwrap_or(node.inputs[0]);
+                views.insert(node.outputs[0], whole);
             }
         }
         let (plan, slots) = (Plan::default(), SlotPlanner::default());
-        let mut planner = Self { graph, caps, plan, places: HashMap::new(), last_use, slots };
+        let mut planner = Self { graph, caps, plan, places: HashMap::new(), views, last_use, slots };
         planner.place_sources()?;
         Ok(planner)
     }
@@ -169,14 +179,9 @@ impl<'a> Planner<'a> {
                     self.plan.states.push((name, spec));
                     BufferRef::State(self.plan.states.len() - 1)
                 }
-                Source::Weight(_) | Source::Constant(_) if used => {
+                Source::Weight(_) | Source::Constant(_) | Source::Prepared(_) if used => {
                     let layout = layouts.get(&id).copied().unwrap_or(Layout::Plain);
-                    let data = match &value.source {
-                        Source::Weight(source) => WeightData::File(source.clone()),
-                        Source::Constant(tensor) => WeightData::Constant(tensor.clone()),
-                        _ => unreachable!("matched above"),
-                    };
-                    self.plan.weights.push(PlannedWeight { name, spec, layout, data });
+                    self.plan.weights.push(planned_weight(self.graph, id, layout));
                     BufferRef::Weight(self.plan.weights.len() - 1, 0)
                 }
                 _ => continue,
@@ -187,6 +192,11 @@ impl<'a> Planner<'a> {
     }
 
     fn place_node(&mut self, index: usize, node: &Node) -> Result<()> {
+        if self.views.contains_key(&node.outputs[0]) {
+            self.places.insert(node.outputs[0], self.places[&node.inputs[0]]);
+            self.release_after(index, node);
+            return Ok(());
+        }
         for (position, id) in node.outputs.iter().enumerate() {
             let place = self.place_output(node, position, *id);
             self.places.insert(*id, place);
@@ -266,14 +276,15 @@ impl<'a> Planner<'a> {
     }
 
     fn release_after(&mut self, index: usize, node: &Node) {
-        let mut ended: Vec<ValueId> = node.inputs.clone();
-        ended.extend(node.outputs.iter().filter(|id| !self.last_use.contains_key(id)));
+        let whole = |id: &ValueId| self.views.get(id).copied().unwrap_or(*id);
+        let mut ended: Vec<ValueId> = node.inputs.iter().chain(&node.outputs).map(whole).collect();
+        ended.retain(|id| node.outputs.iter().all(|output| output != id) || !self.last_use.contains_key(id));
         ended.sort_unstable();
         ended.dedup();
         for id in ended {
             let ends_here = self.last_use.get(&id).is_none_or(|&last| last == index);
             // A value whose next version lives on in the same slot keeps it; so does an output.
-            let replaced = node.op.aliases().iter().any(|&(_, input)| node.inputs[input] == id);
+            let replaced = node.op.aliases().iter().any(|&(_, input)| whole(&node.inputs[input]) == id);
             let kept = replaced || self.graph.outputs.iter().any(|(_, output)| *output == id);
             if let (true, false, BufferRef::Slot(slot)) = (ends_here, kept, self.places[&id]) {
                 self.slots.release(slot);
@@ -294,14 +305,36 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// Whether a node only gives its input another shape: it needs no dispatch. Not so for outputs of
+/// the graph, which have buffers of their own, and for states, which may change before it is read.
+fn is_view(graph: &Graph, node: &Node) -> bool {
+    node.op.is_view()
+        && !graph.outputs.iter().any(|(_, output)| *output == node.outputs[0])
+        && !matches!(graph.value(node.inputs[0]).source, Source::State)
+}
+
+/// A weight, a constant, or what is prepared of them, with what that takes.
+fn planned_weight(graph: &Graph, id: ValueId, layout: Layout) -> PlannedWeight {
+    let value = graph.value(id);
+    let data = match &value.source {
+        Source::Weight(source) => WeightData::File(source.clone()),
+        Source::Constant(tensor) => WeightData::Constant(tensor.clone()),
+        Source::Prepared(prepared) => {
+            let inputs = prepared.inputs.iter().map(|id| planned_weight(graph, *id, Layout::Plain));
+            WeightData::Prepared(prepared.rule.clone(), inputs.collect())
+        }
+        Source::Input | Source::State | Source::Node => unreachable!("only stored values are asked for"),
+    };
+    PlannedWeight { name: value.name.clone(), spec: value.spec.clone(), layout, data }
+}
+
 /// The layout that the readers of each weight and constant want.
 fn weight_layouts(graph: &Graph) -> Result<HashMap<ValueId, Layout>> {
     let mut layouts = HashMap::new();
     for node in &graph.nodes {
         for (position, id) in node.inputs.iter().enumerate() {
             let layout = node.op.layout(position);
-            let stored = matches!(graph.value(*id).source, Source::Weight(_) | Source::Constant(_));
-            if !stored {
+            if !graph.value(*id).is_stored() {
                 if layout == Layout::Rows {
                     let message = format!("input {position} must be a weight or a constant");
                     return Err(Error::op(node.op.name(), message).at_node(&node.name));

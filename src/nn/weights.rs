@@ -52,6 +52,15 @@ impl<'a> Scope<'a> {
         self.joined(graph, vec![segment], Some(cols), false)
     }
 
+    /// A tensor of any shape in the dtype that the types say: the kernel of a convolution.
+    pub fn tensor(&self, graph: &mut Graph, tensor: &str, dims: &[usize]) -> ValueId {
+        let (name, shape) = (self.name(tensor), Shape::from(dims));
+        let (rows, _) = shape.rows_and_cols();
+        let spec = Spec::new(self.types.matrix(&name), dims);
+        let segment = Segment { tensor: name, shape, rows: 0..rows };
+        graph.weight(spec, WeightSource { segments: vec![segment], transposed: false })
+    }
+
     /// Stacked rows of several tensors: a matrix with `cols` columns, or a vector without.
     /// `transposed` when the files hold the matrix as `[cols, rows]`.
     pub fn joined(

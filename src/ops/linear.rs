@@ -9,6 +9,7 @@ use crate::kernel::{count, groups, params, row_parts, row_pitch};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
 pub(super) use cases::cases;
+use std::sync::Arc;
 
 static ROWS: Kernel = Kernel::new("linear_rows", include_str!("../../shaders/linear_rows.wgsl"));
 static MATVEC: Kernel = Kernel::new("linear_matvec", include_str!("../../shaders/linear_matvec.wgsl"));
@@ -135,6 +136,15 @@ impl Op for Linear {
 
     fn layout(&self, input: usize) -> Layout {
         if input == 1 { Layout::Rows } else { Layout::Plain }
+    }
+
+    fn with_activation(&self, activation: UnaryFn) -> Option<Arc<dyn Op>> {
+        let free = self.activation == UnaryFn::Identity && !self.gated && !self.residual;
+        free.then(|| Arc::new(Self { activation, ..*self }) as Arc<dyn Op>)
+    }
+
+    fn with_residual(&self) -> Option<Arc<dyn Op>> {
+        (!self.residual).then(|| Arc::new(Self { residual: true, ..*self }) as Arc<dyn Op>)
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

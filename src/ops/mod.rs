@@ -125,6 +125,23 @@ pub trait Op: std::fmt::Debug + Send + Sync + std::any::Any {
         &[]
     }
 
+    /// The same operator with a function of each output after all that it does, where its
+    /// kernels can do that.
+    fn with_activation(&self, _activation: UnaryFn) -> Option<std::sync::Arc<dyn Op>> {
+        None
+    }
+
+    /// The same operator that also adds a last input, of the output's spec, after all that it
+    /// does, where its kernels can do that.
+    fn with_residual(&self) -> Option<std::sync::Arc<dyn Op>> {
+        None
+    }
+
+    /// Whether the output is the input under another shape: the same elements in the same order.
+    fn is_view(&self) -> bool {
+        false
+    }
+
     /// The same computation in plain Rust with f64 sums, on host tensors in plain layout.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ params!(
     }
 );
 
-/// Gives a tensor the shape `dims`, by a copy. Any dtype of two or four bytes.
+/// Gives a tensor the shape `dims`; copies only to an output of the graph or from a state. Any dtype of two or four bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reshape {
     /// Sizes of the output's dimensions.
@@ -44,6 +44,10 @@ impl Op for Reshape {
         let spread = Spread::new((input.elements() * input.dtype.size()).div_ceil(16), caps);
         let params = Params { items: spread.items, per_group: spread.per_group };
         Ok(spread.launch(&RESHAPE).params(params).bind_all(1, 1).into())
+    }
+
+    fn is_view(&self) -> bool {
+        true
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

@@ -5,6 +5,7 @@ use super::{Expect, Op};
 use crate::kernel::{Caps, Kernel, Launches, Operand, RowSpread, params};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
+use std::sync::Arc;
 
 static RMS_NORM: Kernel = Kernel::new("rms_norm", include_str!("../../shaders/rms_norm.wgsl"));
 
@@ -67,6 +68,10 @@ impl Op for RmsNorm {
         };
         let bindings = (0..inputs.len()).map(Operand::Input).chain([Operand::Output(0)]);
         Ok(spread.launch(&RMS_NORM).variant("residual", self.residual).params(params).bind(bindings).into())
+    }
+
+    fn with_residual(&self) -> Option<Arc<dyn Op>> {
+        (!self.residual).then(|| Arc::new(Self { residual: true, ..*self }) as Arc<dyn Op>)
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

@@ -6,7 +6,7 @@ use super::config::GenerationConfig;
 use super::engine::Engine;
 use super::model::{DEFAULT_PROMPT_ROWS, context_for, end_tokens, load_tokenizer};
 use crate::checkpoint::Checkpoint;
-use crate::graph::{Graph, Plan, PlannedWeight, Source, WeightData, optimise};
+use crate::graph::{Graph, Plan, PlannedWeight, Source, WeightData, lower, optimise};
 use crate::kernel::Caps;
 use crate::models::config::DecoderConfig;
 use crate::models::decoder::{Decoder, LogitRows, find_root};
@@ -187,6 +187,7 @@ impl ModelInfo {
 
 fn plan(mut graph: Graph, caps: &Caps) -> Result<Plan> {
     optimise(&mut graph)?;
+    lower(&mut graph, caps)?;
     Plan::new(&graph, caps)
 }
 

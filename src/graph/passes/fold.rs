@@ -1,7 +1,7 @@
 //! Constant folding: nodes that read constants only are computed by their references.
 
 use crate::Result;
-use crate::graph::{Graph, Source, ValueId};
+use crate::graph::{Graph, Source};
 use crate::tensor::Tensor;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ const FOLD_LIMIT: usize = 1 << 20;
 pub(super) fn fold_constants(graph: &mut Graph) -> Result<()> {
     let nodes = std::mem::take(&mut graph.nodes);
     for node in nodes {
-        let inputs: Option<Vec<Tensor>> = node.inputs.iter().map(|id| constant(graph, *id)).collect();
+        let inputs: Option<Vec<Tensor>> = node.inputs.iter().map(|id| graph.constant_of(*id)).collect();
         let small = node.outputs.iter().all(|id| graph.spec(*id).elements() <= FOLD_LIMIT);
         match inputs {
             Some(inputs) if !inputs.is_empty() && small && node.op.aliases().is_empty() => {
@@ -25,11 +25,4 @@ pub(super) fn fold_constants(graph: &mut Graph) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn constant(graph: &Graph, id: ValueId) -> Option<Tensor> {
-    match &graph.value(id).source {
-        Source::Constant(tensor) => Some(Tensor::clone(tensor)),
-        _ => None,
-    }
 }

@@ -1,8 +1,8 @@
-//! Fusion: what follows a linear layer or a norm moves into its kernel.
+//! Fusion: activations and additions go into the kernel of the operator before them.
 
 use crate::Result;
 use crate::graph::{Graph, Node, ValueId};
-use crate::ops::{Binary, BinaryFn, Linear, Op, RmsNorm, Unary, UnaryFn};
+use crate::ops::{Binary, BinaryFn, Op, Unary};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -11,21 +11,17 @@ fn as_op<T: Op>(node: &Node) -> Option<&T> {
     op.downcast_ref()
 }
 
-/// Linear layer, then an activation that nothing else reads from.
+/// An operator, then an activation, where nothing else reads what is between them.
 pub(super) fn fuse_activations(graph: &mut Graph) -> Result<()> {
     fuse(graph, |graph, node, producer| {
         let &Unary(activation) = as_op(node)?;
-        let linear: &Linear = as_op(producer(node.inputs[0])?)?;
-        if linear.activation != UnaryFn::Identity || linear.gated || linear.residual {
-            return None;
-        }
-        let inputs = producer(node.inputs[0])?.inputs.clone();
+        let maker = producer(node.inputs[0])?;
         debug_assert_eq!(graph.spec(node.inputs[0]), graph.spec(node.outputs[0]));
-        Some((node.inputs[0], Arc::new(Linear { activation, ..*linear }), inputs))
+        Some((node.inputs[0], maker.op.with_activation(activation)?, maker.inputs.clone()))
     })
 }
 
-/// Linear layer or norm, then the addition of a value of the same shape.
+/// An operator, then the addition of a value of the same shape.
 pub(super) fn fuse_residuals(graph: &mut Graph) -> Result<()> {
     fuse(graph, |graph, node, producer| {
         let Binary(BinaryFn::Add) = as_op(node)? else { return None };
@@ -35,15 +31,8 @@ pub(super) fn fuse_residuals(graph: &mut Graph) -> Result<()> {
         }
         [(left, right), (right, left)].into_iter().find_map(|(sum, residual)| {
             let maker = producer(sum)?;
-            let with_residual: Arc<dyn Op> =
-                if let Some(linear) = as_op::<Linear>(maker).filter(|op| !op.residual) {
-                    Arc::new(Linear { residual: true, ..*linear })
-                } else {
-                    let norm = as_op::<RmsNorm>(maker).filter(|op| !op.residual)?;
-                    Arc::new(RmsNorm { residual: true, ..*norm })
-                };
-            let inputs = maker.inputs.iter().copied().chain([residual]).collect();
-            Some((sum, with_residual, inputs))
+            let op = maker.op.with_residual()?;
+            Some((sum, op, maker.inputs.iter().copied().chain([residual]).collect()))
         })
     })
 }
@@ -85,6 +74,7 @@ fn fuse(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::{Linear, UnaryFn};
     use crate::tensor::{Spec, Tensor};
 
     /// x -> linear -> gelu -> linear -> + x, with the first linear layer also an output if `shared`.

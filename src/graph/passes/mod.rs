@@ -4,6 +4,8 @@ mod dead;
 mod fold;
 mod fuse;
 
+pub(super) use dead::remove_dead_code;
+
 use super::Graph;
 use crate::Result;
 
@@ -12,7 +14,15 @@ use crate::Result;
 /// # Errors
 /// When a folded node's reference fails, or the graph is not well formed.
 pub fn optimise(graph: &mut Graph) -> Result<()> {
-    for pass in [fold::fold_constants, fuse::fuse_activations, fuse::fuse_residuals, dead::remove_dead_code] {
+    let passes: [fn(&mut Graph) -> Result<()>; 5] = [
+        fold::fold_constants,
+        fuse::fuse_activations,
+        fuse::fuse_residuals,
+        // An activation may follow the addition.
+        fuse::fuse_activations,
+        remove_dead_code,
+    ];
+    for pass in passes {
         pass(graph)?;
         if cfg!(debug_assertions) {
             graph.check()?;
