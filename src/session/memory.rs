@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 pub(super) enum WeightKey {
     File(WeightSource, Spec, Layout),
     Constant(String, Spec, Layout),
-    Prepared(String, Vec<WeightKey>, Spec, Layout),
+    Prepared(String, Vec<Self>, Spec, Layout),
 }
 
 impl WeightKey {
