@@ -14,7 +14,7 @@ fn main() -> wginfer::Result<()> {
     eprintln!("{} ({} MB)", model.gpu().adapter(), model.gpu().allocated_bytes() / 1_000_000);
 
     let sampling = SamplingSettings { seed: 7, ..model.default_sampling() };
-    let options = GenerateOptions { sampling, max_tokens: 100, ..Default::default() };
+    let options = GenerateOptions { sampling, max_tokens: 100, ..model.default_options() };
     print!("{prompt}");
     let mut text = model.generate(prompt, &options)?;
     for piece in &mut text {

@@ -11,7 +11,7 @@
 //! // A model folder, or the name of a repository in the local Hugging Face hub cache.
 //! let model = TextModel::load("models/pretrained/fairy-tales")?;
 //! let sampling = SamplingSettings { seed: 7, ..model.default_sampling() };
-//! let options = GenerateOptions { sampling, max_tokens: 100, ..Default::default() };
+//! let options = GenerateOptions { sampling, max_tokens: 100, ..model.default_options() };
 //! for piece in model.generate("Once upon a time", &options)? {
 //!     print!("{}", piece?.text);
 //! }

@@ -1,13 +1,18 @@
 //! A session: plans on one device over shared resident weights, states and slot buffers.
 
-use crate::gpu::{Buffer, Dispatch, Gpu, Program, Readback};
+mod memory;
+
+pub use memory::{PlannedMemory, default_budget, physical_memory};
+
+use crate::gpu::{Buffer, Dispatch, DispatchTime, Gpu, Program, Readback};
 use crate::graph::{BufferRef, Graph, Plan, PlannedWeight, WeightData, WeightSource};
 use crate::graph::{buffer_bytes, lower, optimise};
-use crate::kernel::{Caps, DeviceKind, Layout, RowPart, row_parts, row_pitch};
+use crate::kernel::{Layout, RowPart, row_parts, row_pitch};
 use crate::ops::Op;
 use crate::tensor::{Spec, Tensor};
 use crate::{Error, Result};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use memory::{Resident, WeightKey};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -40,89 +45,23 @@ pub struct PlanId(usize);
 #[derive(Debug)]
 struct Prepared {
     program: Program,
+    /// Node, kernel and work of each dispatch.
+    steps: Vec<(String, &'static str, u64)>,
     inputs: Vec<(String, Spec, Arc<Buffer>)>,
     outputs: Vec<(String, Spec, Arc<Buffer>)>,
 }
 
-/// Identity of resident data: the same weight in the same form is uploaded once.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum WeightKey {
-    File(WeightSource, Spec, Layout),
-    Constant(String, Spec, Layout),
-    Prepared(String, Vec<WeightKey>, Spec, Layout),
-}
-
-impl WeightKey {
-    fn of(weight: &PlannedWeight) -> Self {
-        match &weight.data {
-            WeightData::File(source) => Self::File(source.clone(), weight.spec.clone(), weight.layout),
-            WeightData::Constant(_) => {
-                Self::Constant(weight.name.clone(), weight.spec.clone(), weight.layout)
-            }
-            WeightData::Prepared(rule, inputs) => {
-                let inputs = inputs.iter().map(Self::of).collect();
-                Self::Prepared(format!("{rule:?}"), inputs, weight.spec.clone(), weight.layout)
-            }
-        }
-    }
-}
-
-/// Bytes that plans need on a device.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PlannedMemory {
-    /// Weights and constants.
-    pub weights: u64,
-    /// States: the cache of keys and values, counts of tokens.
-    pub states: u64,
-    /// Values between the steps, inputs and outputs.
-    pub buffers: u64,
-}
-
-impl PlannedMemory {
-    /// Bytes that plans need on a device with nothing resident yet. Asks no device.
-    pub fn of(plans: &[Plan], caps: &Caps) -> Self {
-        Resident::default().grow(plans, caps)
-    }
-
-    /// All of them.
-    pub fn total(&self) -> u64 {
-        self.weights + self.states + self.buffers
-    }
-}
-
-/// What lies on a device already: weights, states, and the sizes of the pool's buffers.
-#[derive(Default)]
-struct Resident<'a> {
-    weights: HashSet<&'a WeightKey>,
-    states: HashSet<&'a str>,
-    slots: Vec<u64>,
-}
-
-impl Resident<'_> {
-    /// Bytes that plans need besides.
-    fn grow(mut self, plans: &[Plan], caps: &Caps) -> PlannedMemory {
-        let (mut weights, mut states, mut buffers) = (HashMap::new(), BTreeMap::new(), 0);
-        for plan in plans {
-            for weight in &plan.weights {
-                let key = WeightKey::of(weight);
-                if !self.weights.contains(&key) {
-                    weights.insert(key, weight.part_bytes(caps).iter().sum::<u64>());
-                }
-            }
-            let new = plan.states.iter().filter(|(name, _)| !self.states.contains(name.as_str()));
-            states.extend(new.map(|(name, spec)| (name, buffer_bytes(spec))));
-            for (slot, bytes) in sorted_slots(plan).into_iter().enumerate() {
-                let have = self.slots.get(slot).copied().unwrap_or(0);
-                if bytes > have {
-                    buffers += bytes;
-                    self.slots.resize(self.slots.len().max(slot + 1), 0);
-                    self.slots[slot] = bytes;
-                }
-            }
-            buffers += plan.io_bytes();
-        }
-        PlannedMemory { weights: weights.values().sum(), states: states.values().sum(), buffers }
-    }
+/// One dispatch of a profiled run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepTime {
+    /// Name of the node.
+    pub name: String,
+    /// Name of the kernel.
+    pub kernel: &'static str,
+    /// Multiply-adds or loads it takes, roughly.
+    pub work: u64,
+    /// When it ran.
+    pub time: DispatchTime,
 }
 
 /// Plans with resident weights and state.
@@ -135,18 +74,6 @@ pub struct Session {
     pool: Vec<Arc<Buffer>>,
     plans: Vec<Prepared>,
     readback: Option<(u64, Readback)>,
-}
-
-/// Physical memory of this machine in bytes, where it can be told.
-pub fn physical_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
-}
-
-/// The budget used where none is given: physical memory on adapters that share it.
-pub fn default_budget(gpu: &Gpu) -> Option<u64> {
-    matches!(gpu.caps().kind, DeviceKind::Software | DeviceKind::Integrated).then(physical_memory).flatten()
 }
 
 impl Session {
@@ -334,7 +261,8 @@ impl Session {
             .iter()
             .map(|(name, spec, place)| (name.clone(), spec.clone(), resolve(*place)))
             .collect();
-        Ok(Prepared { program, inputs, outputs })
+        let steps = plan.steps.iter().map(|step| (step.name.clone(), step.launch.kernel, step.launch.work));
+        Ok(Prepared { program, steps: steps.collect(), inputs, outputs })
     }
 
     /// Buffers for a plan's slots: its largest slot gets the pool's first buffer, and so on.
@@ -409,6 +337,23 @@ impl Session {
         Ok(split_tensors(&wanted, &bytes))
     }
 
+    /// Runs a plan on the inputs of the last run and returns when each dispatch ran: name of its
+    /// node, kernel, estimate of its work, times.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the device has no timestamps, or what the device says.
+    pub fn profile(&self, plan: PlanId) -> Result<Vec<StepTime>> {
+        let prepared = &self.plans[plan.0];
+        let times = self.gpu.profile(&prepared.program)?;
+        let step = |((name, kernel, work), time): (&(String, &'static str, u64), DispatchTime)| StepTime {
+            name: name.clone(),
+            kernel,
+            work: *work,
+            time,
+        };
+        Ok(prepared.steps.iter().zip(times).map(step).collect())
+    }
+
     /// Sets a state from the host.
     ///
     /// # Errors
@@ -458,12 +403,6 @@ fn split_tensors(wanted: &[(&Spec, &Arc<Buffer>)], bytes: &[u8]) -> Vec<Tensor> 
             tensor
         })
         .collect()
-}
-
-fn sorted_slots(plan: &Plan) -> Vec<u64> {
-    let mut sizes = plan.slots.clone();
-    sizes.sort_unstable_by_key(|&bytes| std::cmp::Reverse(bytes));
-    sizes
 }
 
 /// A weight's values on the host: read, known, or prepared of such.

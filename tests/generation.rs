@@ -217,6 +217,29 @@ fn pieces_join_to_the_text_and_stop_strings_end_it() {
     assert_eq!(stopped.text, whole.text[..whole.text.find(&stop).unwrap()]);
 }
 
+/// What generation_config.json recommends is what a generation does by default.
+#[test]
+fn recommended_options_are_used() {
+    let Some(gpu) = common::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(bundled().join(name), folder.path().join(name)).unwrap();
+    }
+    let generate = |stop_strings: &[&str]| {
+        let recommended =
+            serde_json::json!({"do_sample": false, "max_new_tokens": 12, "stop_strings": stop_strings});
+        std::fs::write(folder.path().join("generation_config.json"), recommended.to_string()).unwrap();
+        let model = load(gpu, folder.path(), |builder| builder);
+        model.generate_with("The old king", &model.default_options(), |_| {}).unwrap()
+    };
+    let whole = generate(&[]);
+    assert_eq!((whole.finish_reason, whole.ids.len()), (FinishReason::MaxTokens, 12));
+    let word = whole.text.split_whitespace().nth(3).unwrap();
+    let stopped = generate(&[word]);
+    let until = &whole.text[..whole.text.find(word).unwrap()];
+    assert_eq!((stopped.finish_reason, stopped.text.as_str()), (FinishReason::StopString, until));
+}
+
 #[test]
 fn penalties_change_the_text() {
     let Some(model) = random_model(|builder| builder) else { return };

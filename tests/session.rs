@@ -9,7 +9,8 @@ use wginfer::graph::Graph;
 use wginfer::kernel::{
     Caps, Kernel, Launch, Launches, Layout, Operand, ParamsField, ParamsFormat, row_parts, row_pitch,
 };
-use wginfer::ops::Op;
+use wginfer::ops::cases::Random;
+use wginfer::ops::{Linear, Op, Softmax};
 use wginfer::session::{NoWeights, Session, run_op};
 use wginfer::tensor::{Spec, Tensor};
 use wginfer::{CancelToken, Error, Result};
@@ -219,4 +220,29 @@ fn models_and_streams_cross_threads() {
     assert_send::<Batch>();
     assert_send::<TextStream>();
     assert_send::<PieceStream>();
+}
+
+/// Every dispatch of a plan is timed, in order.
+#[test]
+fn a_profile_times_every_dispatch() {
+    let Some(gpu) = common::gpu() else { return };
+    let mut graph = Graph::new();
+    let x = graph.input("x", Spec::f32([64, 256]));
+    let weight = graph.constant("weight", Arc::new(Random::new(1).f32([256, 256])));
+    let y = graph.add_one(Linear::PLAIN, &[x, weight]).unwrap();
+    let y = graph.add_one(Softmax { logarithm: false }, &[y]).unwrap();
+    graph.output("y", y);
+    let mut session = Session::new(gpu, None);
+    let plan = session.add(vec![graph], &NoWeights, &mut |_, _| {}).unwrap()[0];
+    session.run(plan, &[("x", &vec![0; 64 * 256 * 4])], &["y"], &|| false).unwrap();
+    match session.profile(plan) {
+        Ok(steps) => {
+            let kernels: Vec<&str> = steps.iter().map(|step| step.kernel).collect();
+            assert_eq!(kernels.len(), 2);
+            assert!(kernels[0].starts_with("linear") && kernels[1] == "softmax", "{kernels:?}");
+            assert!(steps.iter().all(|step| !step.time.duration.is_zero()), "{steps:?}");
+            assert!(steps[1].time.start >= steps[0].time.start + steps[0].time.duration, "{steps:?}");
+        }
+        Err(error) => println!("skipped: {error}"),
+    }
 }

@@ -6,11 +6,13 @@
 mod adapter;
 mod buffer;
 mod pipeline;
+mod profile;
 mod program;
 mod scope;
 
 pub use adapter::{AdapterSummary, GpuOptions};
 pub use buffer::Buffer;
+pub use profile::DispatchTime;
 pub use program::{Dispatch, Program, Readback};
 /// The version of wgpu whose adapters, devices and queues [`Gpu::from_wgpu`] takes.
 pub use wgpu;

@@ -17,7 +17,7 @@ pub struct Dispatch<'a> {
 }
 
 #[derive(Debug)]
-struct PreparedStep {
+pub(super) struct PreparedStep {
     pipeline: Arc<Pipeline>,
     storage: wgpu::BindGroup,
     params: Vec<u8>,
@@ -30,8 +30,8 @@ struct PreparedStep {
 /// Prepared dispatches. Keeps its buffers alive.
 #[derive(Debug)]
 pub struct Program {
-    steps: Vec<PreparedStep>,
-    params: Option<wgpu::BindGroup>,
+    pub(super) steps: Vec<PreparedStep>,
+    pub(super) params: Option<wgpu::BindGroup>,
 }
 
 impl Program {
@@ -49,7 +49,7 @@ impl Program {
 /// Host-visible memory that results are copied to; made once and used for many runs.
 #[derive(Debug)]
 pub struct Readback {
-    raw: wgpu::Buffer,
+    pub(super) raw: wgpu::Buffer,
     bytes: u64,
 }
 
@@ -219,7 +219,12 @@ impl Gpu {
         })
     }
 
-    fn map(&self, readback: &Readback, total: u64, submission: wgpu::SubmissionIndex) -> Result<Vec<u8>> {
+    pub(super) fn map(
+        &self,
+        readback: &Readback,
+        total: u64,
+        submission: wgpu::SubmissionIndex,
+    ) -> Result<Vec<u8>> {
         debug_assert!(total <= readback.bytes);
         let (sender, receiver) = mpsc::channel();
         let slice = readback.raw.slice(..total);
@@ -245,7 +250,12 @@ impl Gpu {
     }
 }
 
-fn record(pass: &mut wgpu::ComputePass<'_>, step: &PreparedStep, params: Option<&wgpu::BindGroup>) {
+/// Records a dispatch.
+pub(super) fn record(
+    pass: &mut wgpu::ComputePass<'_>,
+    step: &PreparedStep,
+    params: Option<&wgpu::BindGroup>,
+) {
     pass.set_pipeline(&step.pipeline.raw);
     pass.set_bind_group(0, &step.storage, &[]);
     if step.pipeline.info.params_immediate {

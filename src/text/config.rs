@@ -31,8 +31,6 @@ pub struct GenerationConfig {
     pub repetition_penalty: Option<f32>,
     /// Number of tokens to generate at most.
     pub max_new_tokens: Option<u32>,
-    /// Number of tokens of prompt and answer at most.
-    pub max_length: Option<u32>,
     /// Texts that end an answer.
     pub stop_strings: Vec<String>,
 }
@@ -80,7 +78,6 @@ impl GenerationConfig {
             min_p: between("min_p", 0.0, 1.0)?,
             repetition_penalty: fields.positive("repetition_penalty")?.map(|value| value as f32),
             max_new_tokens: count(fields, "max_new_tokens")?,
-            max_length: count(fields, "max_length")?,
             stop_strings: strings.into_iter().map(str::to_owned).collect(),
         })
     }

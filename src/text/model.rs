@@ -357,6 +357,22 @@ impl TextModel {
         }
     }
 
+    /// Most tokens of a text that the model's authors recommend (generation_config.json).
+    pub fn default_max_tokens(&self) -> Option<usize> {
+        self.0.generation.max_new_tokens.filter(|&count| count > 0).map(|count| count as usize)
+    }
+
+    /// All that the model's authors recommend: sampling, most tokens, stop strings.
+    pub fn default_options(&self) -> GenerateOptions {
+        let default = GenerateOptions::default();
+        GenerateOptions {
+            sampling: self.default_sampling(),
+            max_tokens: self.default_max_tokens().unwrap_or(default.max_tokens),
+            stop: self.0.generation.stop_strings.clone(),
+            ..default
+        }
+    }
+
     /// The tokenizer, where the model has one.
     pub fn tokenizer(&self) -> Option<&Tokenizer> {
         self.0.tokenizer.as_deref()

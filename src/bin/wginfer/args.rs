@@ -136,9 +136,9 @@ pub(crate) struct GenerateArgs {
     /// Token ids in place of the prompt's text
     #[arg(long, value_name = "ID,ID,...", value_delimiter = ',', value_parser = parse_id)]
     pub(crate) prompt_ids: Option<Vec<u32>>,
-    /// Most tokens to generate
-    #[arg(long, value_name = "COUNT", default_value_t = 256, value_parser = parse_count)]
-    pub(crate) max_tokens: usize,
+    /// Most tokens to generate [default: as the model's generation_config.json says, else 256]
+    #[arg(long, value_name = "COUNT", value_parser = parse_count)]
+    pub(crate) max_tokens: Option<usize>,
     /// Text that ends the output, not part of it (may be given several times)
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) stop: Vec<String>,
@@ -170,9 +170,9 @@ pub(crate) struct ChatArgs {
     /// What to do for a model without chat template
     #[arg(long, value_enum, default_value_t = FallbackName::Refuse)]
     pub(crate) fallback: FallbackName,
-    /// Most tokens of one answer
-    #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = parse_count)]
-    pub(crate) max_tokens: usize,
+    /// Most tokens of one answer [default: as the model's generation_config.json says, else 1024]
+    #[arg(long, value_name = "COUNT", value_parser = parse_count)]
+    pub(crate) max_tokens: Option<usize>,
     /// Text that ends an answer, not part of it (may be given several times)
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) stop: Vec<String>,

@@ -32,6 +32,9 @@ enum Input {
     Nothing,
 }
 
+/// Most tokens of an answer where neither flag nor model say it.
+const ANSWER_TOKENS: usize = 1024;
+
 /// Runs the command.
 pub(crate) fn run(args: &ChatArgs, global: &GlobalFlags) -> Result<ExitCode, Failure> {
     let seed = random_seed();
@@ -47,16 +50,17 @@ pub(crate) fn run(args: &ChatArgs, global: &GlobalFlags) -> Result<ExitCode, Fai
     let interrupt = Interrupt::install()?;
     let gpu = model::open_gpu(global, args.model.checked, false)?;
     let model = model::load(&folder, &gpu, &args.model, global)?;
-    let mut stop = args.stop.clone();
+    let defaults = model.default_options();
+    let mut stop = [defaults.stop.as_slice(), &args.stop].concat();
     if args.fallback == FallbackName::Plain {
         stop.push("\nUser:".to_owned());
     }
     let options = GenerateOptions {
-        sampling: args.sampling.over(model.default_sampling(), seed),
-        max_tokens: args.max_tokens,
+        sampling: args.sampling.over(defaults.sampling, seed),
+        max_tokens: args.max_tokens.or_else(|| model.default_max_tokens()).unwrap_or(ANSWER_TOKENS),
         stop,
         reuse_prefix: true,
-        ..GenerateOptions::default()
+        ..defaults
     };
     say_settings(&options.sampling, &model);
     let system = args.system.as_deref();

@@ -70,12 +70,13 @@ pub(crate) fn run(args: &GenerateArgs, global: &GlobalFlags, started: Instant) -
     let gpu = model::open_gpu(global, args.model.checked, args.json)?;
     let model = model::load(&folder, &gpu, &args.model, global)?;
     let load_s = loading.elapsed().as_secs_f64();
+    let defaults = model.default_options();
     let options = GenerateOptions {
-        sampling: args.sampling.over(model.default_sampling(), seed),
-        max_tokens: args.max_tokens,
-        stop: args.stop.clone(),
+        sampling: args.sampling.over(defaults.sampling, seed),
+        max_tokens: args.max_tokens.unwrap_or(defaults.max_tokens),
+        stop: [defaults.stop.as_slice(), &args.stop].concat(),
         cancel: interrupt.working(),
-        ..GenerateOptions::default()
+        ..defaults
     };
     say_settings(&options.sampling, &model);
     let (generation, first_token) = stream(&model, &prompt, &options, !args.json)?;
