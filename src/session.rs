@@ -442,45 +442,26 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// Runs one operator on host tensors: what tests and the doctor compare with `reference`.
-/// Inputs that its `aliases` name are states and start with the tensor given; inputs in
-/// [`Layout::Rows`] are constants.
+/// Runs one operator on host tensors: what tests and the doctor compare with `reference`. States
+/// (see [`Graph::of_op`]) start with the tensor given.
 ///
 /// # Errors
 /// What `infer`, `launch` or the device say.
 pub fn run_op(gpu: &Gpu, op: Arc<dyn Op>, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-    let mut graph = Graph::new();
-    let aliased = |input: usize| op.aliases().iter().any(|&(_, other)| other == input);
-    let mut ids = Vec::with_capacity(inputs.len());
-    for (index, tensor) in inputs.iter().enumerate() {
-        let name = format!("input {index}");
-        ids.push(match op.layout(index) {
-            Layout::Rows => graph.constant(name, Arc::new(tensor.clone())),
-            Layout::Plain if aliased(index) => graph.state(name, tensor.spec().clone()),
-            Layout::Plain => graph.input(name, tensor.spec().clone()),
-        });
-    }
-    let outputs = graph.add_shared(op.clone(), &ids)?;
-    let names: Vec<String> = (0..outputs.len()).map(|index| format!("output {index}")).collect();
-    for (name, id) in names.iter().zip(outputs) {
-        graph.output(name.clone(), id);
-    }
+    let graph = Graph::of_op(op.clone(), inputs)?;
+    let names: Vec<String> = graph.outputs().iter().map(|(name, _)| name.clone()).collect();
     let mut session = Session::new(gpu, None);
     let plan = session.add_as_is(graph)?;
-    let plain = |index: usize| op.layout(index) == Layout::Plain;
-    let named: Vec<(String, &Tensor)> =
-        inputs.iter().enumerate().map(|(index, tensor)| (format!("input {index}"), tensor)).collect();
-    for (index, (name, tensor)) in named.iter().enumerate() {
-        if plain(index) && aliased(index) {
-            session.write_state(name, tensor)?;
+    let mut given = Vec::new();
+    for (index, tensor) in inputs.iter().enumerate() {
+        let name = format!("input {index}");
+        if op.aliases().iter().any(|&(_, input)| input == index) {
+            session.write_state(&name, tensor)?;
+        } else if op.layout(index) == Layout::Plain {
+            given.push((name, tensor.bytes()));
         }
     }
-    let given: Vec<(&str, &[u8])> = named
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| plain(*index) && !aliased(*index))
-        .map(|(_, (name, tensor))| (name.as_str(), tensor.bytes()))
-        .collect();
+    let given: Vec<(&str, &[u8])> = given.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect();
     let wanted: Vec<&str> = names.iter().map(String::as_str).collect();
     session.run(plan, &given, &wanted, &|| false)
 }

@@ -4,9 +4,9 @@
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use std::collections::{BTreeSet, HashSet};
+use wginfer::graph::{Graph, Plan, lower};
 use wginfer::kernel::{Backend, Caps, Form, Launch, ShaderInfo, undeclared_variables};
 use wginfer::ops::cases;
-use wginfer::tensor::Spec;
 
 /// The distinct launches of all cases on a device.
 fn launches(caps: &Caps) -> Vec<Launch> {
@@ -17,13 +17,12 @@ fn launches(caps: &Caps) -> Vec<Launch> {
             max_binding_bytes: case.max_binding_bytes.unwrap_or(caps.max_binding_bytes),
             ..caps.clone()
         };
-        let inputs: Vec<Spec> = case.inputs.iter().map(|tensor| tensor.spec().clone()).collect();
-        let outputs = case.op.infer(&inputs).unwrap_or_else(|error| panic!("{}: {error}", case.name));
-        if outputs.iter().all(|spec| spec.elements() == 0) {
-            continue;
-        }
-        let launched = case.op.launch(&caps, &inputs, &outputs);
-        for launch in launched.unwrap_or_else(|error| panic!("{}: {error}", case.name)).steps {
+        let planned = Graph::of_op(case.op.clone(), &case.inputs).and_then(|mut graph| {
+            lower(&mut graph, &caps)?;
+            Plan::new(&graph, &caps)
+        });
+        for step in planned.unwrap_or_else(|error| panic!("{}: {error}", case.name)).steps {
+            let launch = step.launch;
             if seen.insert((launch.kernel, launch.variants.clone())) {
                 found.push(launch);
             }

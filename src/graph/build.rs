@@ -1,6 +1,7 @@
 //! Building a graph: inputs, weights, constants, states, nodes, outputs.
 
 use super::{Graph, Node, Prepared, Source, Value, ValueId, WeightSource};
+use crate::kernel::Layout;
 use crate::ops::{Op, Preparation};
 use crate::tensor::{Shape, Spec, Tensor};
 use crate::{Error, Result};
@@ -22,6 +23,30 @@ impl Graph {
     /// Starts an empty graph.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The graph of one operator: what tests, the doctor and benches run. Inputs in
+    /// [`Layout::Rows`] are constants, those that [`Op::aliases`] names are states; their names
+    /// are "input 0" and so on, those of the outputs "output 0" and so on.
+    ///
+    /// # Errors
+    /// What the operator's `infer` says.
+    pub fn of_op(op: Arc<dyn Op>, inputs: &[Tensor]) -> Result<Self> {
+        let mut graph = Self::new();
+        let mut ids = Vec::with_capacity(inputs.len());
+        for (index, tensor) in inputs.iter().enumerate() {
+            let name = format!("input {index}");
+            let aliased = op.aliases().iter().any(|&(_, input)| input == index);
+            ids.push(match op.layout(index) {
+                Layout::Rows => graph.constant(name, Arc::new(tensor.clone())),
+                Layout::Plain if aliased => graph.state(name, tensor.spec().clone()),
+                Layout::Plain => graph.input(name, tensor.spec().clone()),
+            });
+        }
+        for (index, id) in graph.add_shared(op, &ids)?.into_iter().enumerate() {
+            graph.output(format!("output {index}"), id);
+        }
+        Ok(graph)
     }
 
     pub(super) fn push(&mut self, name: String, spec: Spec, source: Source) -> ValueId {

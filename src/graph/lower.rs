@@ -5,7 +5,6 @@
 //! their borders values are transposed. Weights take the form that the kernels want when they
 //! are loaded.
 
-use super::passes::remove_dead_code;
 use super::{Graph, Node, Source, ValueId};
 use crate::Result;
 use crate::kernel::Caps;
@@ -21,8 +20,7 @@ use std::sync::Arc;
 /// When a weight in a form of the kernels' own is no weight, or what the operators say.
 pub fn lower(graph: &mut Graph, caps: &Caps) -> Result<()> {
     let nodes = std::mem::take(&mut graph.nodes);
-    let mut lowering =
-        Lowering { graph, last: HashMap::new(), first: HashMap::new(), unmade: HashSet::new() };
+    let mut lowering = Lowering::new(graph);
     for node in nodes {
         lowering.node(node, caps).map_err(|(name, error)| error.at_node(&name))?;
     }
@@ -30,7 +28,8 @@ pub fn lower(graph: &mut Graph, caps: &Caps) -> Result<()> {
     for id in outputs {
         lowering.channels_first(id);
     }
-    remove_dead_code(graph)?;
+    let borders = lowering.borders;
+    remove_unused(graph, &borders);
     if cfg!(debug_assertions) {
         graph.check()?;
     }
@@ -51,6 +50,12 @@ fn permuted(shape: &Shape, permutation: &[usize]) -> Shape {
     permutation.iter().map(|&axis| shape.dims()[axis]).collect::<Vec<_>>().into()
 }
 
+/// Removes nodes whose one output is among `values` and not read by anything.
+fn remove_unused(graph: &mut Graph, values: &HashSet<ValueId>) {
+    let uses = graph.use_counts();
+    graph.nodes.retain(|node| !values.contains(&node.outputs[0]) || uses[node.outputs[0].0] > 0);
+}
+
 struct Lowering<'a> {
     graph: &'a mut Graph,
     /// Values with their channels last, by the same with their channels first, and back.
@@ -58,9 +63,16 @@ struct Lowering<'a> {
     first: HashMap<ValueId, ValueId>,
     /// Values that only exist with their channels last so far.
     unmade: HashSet<ValueId>,
+    /// Outputs of the graph's own nodes that transpose between the orders.
+    borders: HashSet<ValueId>,
 }
 
-impl Lowering<'_> {
+impl<'a> Lowering<'a> {
+    fn new(graph: &'a mut Graph) -> Self {
+        let (last, first) = (HashMap::new(), HashMap::new());
+        Self { graph, last, first, unmade: HashSet::new(), borders: HashSet::new() }
+    }
+
     fn node(&mut self, node: Node, caps: &Caps) -> std::result::Result<(), (String, crate::Error)> {
         let specs: Vec<Spec> = node.inputs.iter().map(|id| self.graph.spec(*id).clone()).collect();
         let form = node.op.channels_last(caps, &specs);
@@ -123,7 +135,10 @@ impl Lowering<'_> {
             self.pair(output, input);
         } else if *permutation == to_last(rank) {
             self.pair(input, output);
+        } else {
+            return;
         }
+        self.borders.insert(output);
     }
 
     fn pair(&mut self, first: ValueId, last: ValueId) {

@@ -8,6 +8,10 @@
 pub(super) struct SlotPlanner {
     sizes: Vec<u64>,
     free: Vec<usize>,
+    /// Bytes that the present holder of each slot needs; 0 for free ones.
+    held: Vec<u64>,
+    /// Most bytes that were held at once.
+    peak: u64,
 }
 
 impl SlotPlanner {
@@ -18,23 +22,28 @@ impl SlotPlanner {
         let chosen = fitting
             .min_by_key(|&slot| self.sizes[slot])
             .or_else(|| self.free.iter().copied().max_by_key(|&slot| self.sizes[slot]));
-        match chosen {
-            Some(slot) => {
-                self.free.retain(|&other| other != slot);
-                self.sizes[slot] = self.sizes[slot].max(bytes);
-                slot
-            }
-            None => {
-                self.sizes.push(bytes);
-                self.sizes.len() - 1
-            }
+        let slot = chosen.unwrap_or(self.sizes.len());
+        if slot == self.sizes.len() {
+            self.sizes.push(0);
+            self.held.push(0);
         }
+        self.free.retain(|&other| other != slot);
+        self.sizes[slot] = self.sizes[slot].max(bytes);
+        self.held[slot] = bytes;
+        self.peak = self.peak.max(self.held.iter().sum());
+        slot
     }
 
     /// Gives a slot back.
     pub(super) fn release(&mut self, slot: usize) {
         debug_assert!(!self.free.contains(&slot), "a slot is released once");
         self.free.push(slot);
+        self.held[slot] = 0;
+    }
+
+    /// Most bytes that values needed at once.
+    pub(super) fn peak(&self) -> u64 {
+        self.peak
     }
 
     /// Sizes of all slots in bytes.
@@ -58,6 +67,7 @@ mod tests {
         assert_eq!(planner.take(500), 2);
         planner.release(2);
         assert_eq!(planner.take(600), 2);
+        assert_eq!(planner.peak(), 80 + 80 + 600);
         assert_eq!(planner.into_sizes(), [100, 1000, 600]);
     }
 }

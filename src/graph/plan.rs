@@ -76,6 +76,8 @@ pub struct Plan {
     pub states: Vec<(String, Spec)>,
     /// Sizes of the slots in bytes.
     pub slots: Vec<u64>,
+    /// Most bytes in slots that are needed at the same time: what slots could take at best.
+    pub live_bytes: u64,
 }
 
 /// Bytes of a buffer that holds `spec` tightly: a multiple of 16, never zero.
@@ -300,6 +302,7 @@ impl<'a> Planner<'a> {
             }
             self.plan.outputs.push((name.clone(), self.graph.spec(*id).clone(), place));
         }
+        self.plan.live_bytes = self.slots.peak();
         self.plan.slots = self.slots.into_sizes();
         Ok(self.plan)
     }

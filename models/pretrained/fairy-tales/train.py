@@ -491,7 +491,7 @@ def train(model, encoded_training, encoded_held_out, arguments, checkpoint_path,
         loss.backward()
         average_gradients(list(model.parameters()))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        factor = learning_rate_factor(progress)
+        factor = arguments.learning_rate * learning_rate_factor(progress)
         with torch.no_grad():
             muon.step(MUON_LEARNING_RATE * factor, WEIGHT_DECAY)
         adam.param_groups[0]["lr"] = ADAM_LEARNING_RATE * factor
@@ -715,6 +715,7 @@ def main():
     parser.add_argument("--threads", type=int, default=1, help="threads of each process")
     parser.add_argument("--processes", type=int, default=2, help="training processes; each takes a part of each step")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--learning-rate", type=float, default=1.0, help="factor of all learning rates")
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--start-from", type=Path, help="a folder with an earlier model to train further")
     parser.add_argument("--export-only", action="store_true", help="export the latest checkpoint, train nothing")

@@ -5,7 +5,7 @@ use crate::graph::{Graph, Node, ValueId};
 use std::collections::HashSet;
 
 /// Removes nodes whose outputs nothing reads; a node that makes a state's next version stays.
-pub(in crate::graph) fn remove_dead_code(graph: &mut Graph) -> Result<()> {
+pub(super) fn remove_dead_code(graph: &mut Graph) -> Result<()> {
     let mut needed: HashSet<ValueId> = graph.outputs.iter().map(|(_, id)| *id).collect();
     let mut kept: Vec<Node> = Vec::with_capacity(graph.nodes.len());
     for node in std::mem::take(&mut graph.nodes).into_iter().rev() {

@@ -4,8 +4,6 @@ mod dead;
 mod fold;
 mod fuse;
 
-pub(super) use dead::remove_dead_code;
-
 use super::Graph;
 use crate::Result;
 
@@ -20,7 +18,7 @@ pub fn optimise(graph: &mut Graph) -> Result<()> {
         fuse::fuse_residuals,
         // An activation may follow the addition.
         fuse::fuse_activations,
-        remove_dead_code,
+        dead::remove_dead_code,
     ];
     for pass in passes {
         pass(graph)?;
