@@ -79,6 +79,12 @@ impl<'a> Fields<'a> {
         self.map.contains_key(key)
     }
 
+    /// All keys with their raw values.
+    #[cfg_attr(not(feature = "vision"), allow(dead_code, reason = "only labels are such objects"))]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        self.map.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
     /// Returns the raw value, or `None` where it is absent or null.
     pub(crate) fn value(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
@@ -144,6 +150,15 @@ impl<'a> Fields<'a> {
         self.typed(key, "a list of numbers above 0", |value| {
             let number = |item: &Value| item.as_f64().filter(|number| number.is_finite() && *number > 0.0);
             value.as_array()?.iter().map(number).collect()
+        })
+    }
+
+    /// Reads a number or a list of numbers.
+    pub(crate) fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        let number = |item: &Value| item.as_f64().filter(|number| number.is_finite());
+        self.typed(key, "a number or a list of numbers", |value| match value {
+            Value::Array(items) => items.iter().map(number).collect(),
+            other => Some(vec![number(other)?]),
         })
     }
 

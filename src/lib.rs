@@ -92,6 +92,8 @@ pub mod session;
 pub mod tensor;
 #[cfg(feature = "text")]
 pub mod text;
+#[cfg(feature = "vision")]
+pub mod vision;
 pub mod weights;
 
 pub use cancel::CancelToken;

@@ -44,6 +44,24 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "checkpoint",
         ],
     ),
+    (
+        "vision",
+        &[
+            "error",
+            "cancel",
+            "tensor",
+            "json",
+            "kernel",
+            "ops",
+            "graph",
+            "nn",
+            "models",
+            "gpu",
+            "session",
+            "weights",
+            "checkpoint",
+        ],
+    ),
     // Measures kernels at the shapes of models, and text generation; nothing imports it.
     (
         "bench",

@@ -16,14 +16,24 @@ pub struct Spread {
     width: u32,
 }
 
+/// Most iterations of all loops of one invocation together; llvmpipe ends them silently after
+/// 65,535.
+const MAX_ITERATIONS: u32 = 60_000;
+
 impl Spread {
     /// Spreads `items` over workgroups.
     pub fn new(items: usize, caps: &Caps) -> Self {
+        Self::of_loops(items, 4, caps)
+    }
+
+    /// Spreads `items` over workgroups, each of which takes so many iterations of a loop.
+    pub fn of_loops(items: usize, iterations: usize, caps: &Caps) -> Self {
         let width = caps.elementwise_width();
         let items = count(items);
+        let most = (MAX_ITERATIONS / (count(iterations) + 1)).max(1).saturating_mul(width);
         let wanted = match caps.form() {
             // A workgroup costs about as much as ten items a lane, and a few cores must get equal shares.
-            Form::Software => items.div_ceil(16).clamp(width, 1024),
+            Form::Software => items.div_ceil(16).clamp(width, 1024).min(most),
             Form::Subgroup | Form::Plain => width,
         };
         let per_group = wanted.max(items.div_ceil(caps.max_workgroups)).next_multiple_of(width);

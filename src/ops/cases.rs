@@ -64,6 +64,7 @@ pub fn all() -> Vec<Case> {
         super::linear::cases,
         super::matmul::cases,
         super::reduce::cases,
+        super::resample::cases,
         super::reshape::cases,
         super::rms_norm::cases,
         super::rope::cases,
@@ -73,6 +74,7 @@ pub fn all() -> Vec<Case> {
         super::softmax::cases,
         super::transpose::cases,
         super::unary::cases,
+        super::unpack_pixels::cases,
     ];
     families.iter().flat_map(|cases| cases()).collect()
 }

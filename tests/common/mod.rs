@@ -33,14 +33,43 @@ pub(crate) fn shared() -> Option<PathBuf> {
     None
 }
 
-/// An f32 array of an .npz file, or `None` if it has no array of this name.
-pub(crate) fn npz(path: &std::path::Path, name: &str) -> Option<Vec<f32>> {
+/// The bytes of an array of an .npz file and its dtype as NumPy writes it ("<f4"), or `None` if
+/// it has no array of this name.
+fn npz_bytes(path: &std::path::Path, name: &str) -> Option<(String, Vec<u8>)> {
     let mut archive = zip::ZipArchive::new(std::fs::File::open(path).unwrap()).unwrap();
     let mut bytes = Vec::new();
     archive.by_name(&format!("{name}.npy")).ok()?.read_to_end(&mut bytes).unwrap();
     // Magic and version are 8 bytes, then a 16-bit length and the header, a Python dictionary.
     let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-    let header = String::from_utf8_lossy(&bytes[..start]);
-    assert!(header.contains("'<f4'") && header.contains("'fortran_order': False"), "{header}");
-    Some(bytes[start..].as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect())
+    let header = String::from_utf8_lossy(&bytes[..start]).into_owned();
+    assert!(header.contains("'fortran_order': False"), "{header}");
+    let dtype = header.split("'descr': '").nth(1).and_then(|rest| rest.split('\'').next()).unwrap();
+    Some((dtype.to_owned(), bytes[start..].to_vec()))
+}
+
+/// An f32 array of an .npz file, or `None` if it has no array of this name.
+pub(crate) fn npz(path: &std::path::Path, name: &str) -> Option<Vec<f32>> {
+    let (dtype, bytes) = npz_bytes(path, name)?;
+    assert_eq!(dtype, "<f4", "{name}");
+    Some(bytes.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect())
+}
+
+/// A u8 array of an .npz file.
+pub(crate) fn npz_u8(path: &std::path::Path, name: &str) -> Vec<u8> {
+    let (dtype, bytes) = npz_bytes(path, name).unwrap();
+    assert_eq!(dtype, "|u1", "{name}");
+    bytes
+}
+
+/// An array of strings of an .npz file.
+pub(crate) fn npz_strings(path: &std::path::Path, name: &str) -> Vec<String> {
+    let (dtype, bytes) = npz_bytes(path, name).unwrap();
+    let length: usize = dtype.strip_prefix("<U").expect("strings").parse().unwrap();
+    let letters: Vec<char> = bytes
+        .as_chunks()
+        .0
+        .iter()
+        .map(|letter| char::from_u32(u32::from_le_bytes(*letter)).expect("UTF-32"))
+        .collect();
+    letters.chunks(length).map(|text| text.iter().take_while(|letter| **letter != '\0').collect()).collect()
 }
