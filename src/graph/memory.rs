@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(planner.take(500), 2);
         planner.release(2);
         assert_eq!(planner.take(600), 2);
-        assert_eq!(planner.peak(), 80 + 80 + 600);
+        assert_eq!(planner.peak(), 100 + 1000);
         assert_eq!(planner.into_sizes(), [100, 1000, 600]);
     }
 }
