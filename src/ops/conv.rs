@@ -2,17 +2,19 @@
 //! the same kernel.
 
 mod cases;
+mod depthwise;
 mod implicit_gemm;
 mod lowered;
 mod pack;
 
 use super::image::{indices, offset};
-use super::{ChannelsLast, Expect, Linear, Op, ResidualPlace, UnaryFn, Window};
-use super::{ImageDims, ImageOrder};
+use super::{ChannelsLast, Expect, ImageDims, ImageOrder, Linear, Op, Preparation, ResidualPlace};
+use super::{UnaryFn, Window};
 use crate::kernel::{Caps, Launches, Layout};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
 pub(super) use cases::cases;
+use depthwise::Depthwise;
 use implicit_gemm::ImplicitGemm;
 use pack::PackRuns;
 use std::sync::Arc;
@@ -112,15 +114,20 @@ impl Op for Conv {
     }
 
     fn channels_last(&self, _: &Caps, inputs: &[Spec]) -> Option<ChannelsLast> {
-        let weight = inputs[1].clone();
-        if let Some(linear) = self.as_linear() {
-            let pack = PackRuns::new(weight, false, 1, &self.window);
-            return Some(self.epilogue().channels_last(Arc::new(linear), Arc::new(pack)));
-        }
-        let op =
-            ImplicitGemm::new(Arc::new(self.clone()), weight, &self.window, self.groups, self.epilogue());
-        let pack = Arc::new(op.pack().clone());
-        Some(self.epilogue().channels_last(Arc::new(op), pack))
+        let (weight, epilogue) = (inputs[1].clone(), self.epilogue());
+        let of: Arc<dyn Op> = Arc::new(self.clone());
+        let (op, pack): (Arc<dyn Op>, Arc<dyn Preparation>) = if let Some(linear) = self.as_linear() {
+            (Arc::new(linear), Arc::new(PackRuns::new(weight, false, 1, &self.window)))
+        } else if weight.shape.dims()[..2] == [self.groups, 1] && self.groups > 1 {
+            let op = Depthwise::new(of, weight, &self.window, epilogue);
+            let pack = op.pack().clone();
+            (Arc::new(op), Arc::new(pack))
+        } else {
+            let op = ImplicitGemm::new(of, weight, &self.window, self.groups, epilogue);
+            let pack = op.pack().clone();
+            (Arc::new(op), Arc::new(pack))
+        };
+        Some(epilogue.channels_last(op, pack))
     }
 
     fn with_activation(&self, activation: UnaryFn) -> Option<Arc<dyn Op>> {
@@ -207,7 +214,7 @@ impl Epilogue {
     }
 
     /// The form with channels last: the packed weight, and x and the residual as images.
-    fn channels_last(self, op: Arc<dyn Op>, pack: Arc<dyn super::Preparation>) -> ChannelsLast {
+    fn channels_last(self, op: Arc<dyn Op>, pack: Arc<dyn Preparation>) -> ChannelsLast {
         let residual = self.residual.map(|_| self.input_count() - 1);
         ChannelsLast {
             op,

@@ -31,6 +31,7 @@ pub(in super::super) fn cases() -> Vec<Case> {
     let mut cases = shapes();
     cases.extend(windows());
     cases.extend(groups());
+    cases.extend(depthwise());
     cases.extend(dtypes());
     cases.extend(epilogues());
     cases.extend(parts());
@@ -114,6 +115,35 @@ fn groups() -> Vec<Case> {
     cases
 }
 
+/// As many groups as channels: runs along the width cut at its end, all windows.
+fn depthwise() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (window, x) in [
+        (square(3).padding([1, 1]), vec![2, 8, 7, 9]),
+        (square(3).padding([1, 1]), vec![1, 36, 5, 4]),
+        (square(3).padding([1, 1]).stride([2, 2]), vec![1, 32, 9, 10]),
+        (square(3).padding([1, 1]).stride([2, 2]), vec![1, 5, 8, 7]),
+        (square(5).padding([2, 2]), vec![1, 7, 6, 13]),
+        (square(5).pads([(1, 2), (1, 2)]).stride([2, 2]), vec![1, 12, 11, 11]),
+        (square(7).padding([3, 3]), vec![1, 4, 9, 8]),
+        (square(9).padding([4, 4]), vec![1, 4, 9, 8]),
+        (square(3).dilation([2, 3]).padding([2, 3]), vec![1, 6, 9, 9]),
+        (Window::new([2, 3]).stride([1, 3]).pads([(0, 1), (2, 0)]), vec![1, 8, 5, 11]),
+        (Window::new([3]).padding([1]), vec![2, 12, 17]),
+        (Window::new([4]).dilation([3]), vec![1, 3, 21]),
+        (Window::new([3, 3, 3]).padding([1, 1, 1]), vec![1, 4, 3, 5, 6]),
+        (square(1), vec![1, 8, 3, 5]),
+    ] {
+        let channels = x[1];
+        let conv = Conv { bias: true, ..Conv::new(window) }.groups(channels);
+        cases.push(f32(conv.clone(), &x, channels));
+        if channels % 3 == 0 {
+            cases.push(case(conv, DType::F16, &x, channels));
+        }
+    }
+    cases
+}
+
 /// f16 and bf16, with runs of whole blocks, whole vectors, and neither.
 fn dtypes() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -147,8 +177,12 @@ fn epilogues() -> Vec<Case> {
         for (kernel, o) in [(3, 36), (3, 7), (1, 36), (1, 7)] {
             let conv = Conv { bias, slope, activation, residual, ..Conv::new(square(kernel)) };
             cases.push(f32(conv.clone(), &[2, 12, 6, 5], o));
-            if kernel == 3 && o == 36 {
+            if (kernel, o) == (3, 7) {
+                cases.push(f32(conv.clone().groups(o), &[2, o, 6, 5], o));
+            }
+            if (kernel, o) == (3, 36) {
                 cases.push(f32(conv.clone().groups(4), &[2, 16, 6, 5], o));
+                cases.push(f32(conv.clone().groups(o), &[2, o, 6, 5], o));
                 cases.push(f32(conv.groups(3), &[2, 12, 6, 5], o));
             }
         }
