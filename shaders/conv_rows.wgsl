@@ -13,15 +13,11 @@ const FOLD: u32 = 32768u; // row blocks, and groups with phases, in one dimensio
 //# set places = block_rows // 8 if share_x else block_rows
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let phases = ${"params.stride.x * params.stride.y * params.stride.z" if transposed else "1u"};
-    let groups = ${"1u" if own_group else "groups_of_part()"};
+    let phases = phase_count();
+    let groups = ${"1u" if own_group else "part_groups()"};
     for (var first_row = group.y * BLOCK_ROWS; first_row < params.pads.w; first_row += FOLD * BLOCK_ROWS) {
         for (var z = group.z; z < groups * phases; z += FOLD) { compute_block(first_row, z % phases, z / phases, group.x, lane); }
     }
-}
-
-fn groups_of_part() -> u32 {
-    return (params.end_channel - 1u) / params.dilation.w - params.first_channel / params.dilation.w + 1u;
 }
 
 fn compute_block(first_row: u32, phase: u32, group_index: u32, channel_block: u32, lane: u32) {

@@ -13,6 +13,8 @@ struct Params {
     pads: vec4<u32>,      // before depth, height and width
     items: u32,
     per_group: u32,
+    alpha: f32,           // arguments of the activation
+    beta: f32,
 }
 ${params} params: Params;
 

@@ -1,5 +1,5 @@
-// Functions of one f32. Kernels call the one that their template names (`UnaryFn::wgsl`);
-// those that WGSL has itself (exp, log, sqrt, abs, ...) are called directly.
+// Functions of one f32 and up to two arguments. lib/activate.wgsl calls the one that the template
+// names; those that WGSL has itself (exp, log, sqrt, abs, ...) are called directly.
 
 fn identity(x: f32) -> f32 { return x; }
 
@@ -33,3 +33,32 @@ fn negate(x: f32) -> f32 { return -x; }
 fn reciprocal(x: f32) -> f32 { return 1.0 / x; }
 
 fn square(x: f32) -> f32 { return x * x; }
+
+fn softsign(x: f32) -> f32 { return x / (1.0 + abs(x)); }
+
+// Keeps values within -cap..cap (Gemma 2).
+fn softcap(x: f32, cap: f32) -> f32 { return cap * tanh_clamped(x / cap); }
+
+// `high` where it is below `low`.
+fn clip(x: f32, low: f32, high: f32) -> f32 { return min(max(x, low), high); }
+
+fn leaky_relu(x: f32, alpha: f32) -> f32 { return max(x, 0.0) + alpha * min(x, 0.0); }
+
+fn elu(x: f32, alpha: f32) -> f32 { return max(x, 0.0) + alpha * (exp(min(x, 0.0)) - 1.0); }
+
+// The exponent is clamped: where alpha is negative, it would overflow.
+fn celu(x: f32, alpha: f32) -> f32 { return max(x, 0.0) + min(alpha * (exp(min(x / alpha, 80.0)) - 1.0), 0.0); }
+
+// Constants of Klambauer et al. 2017.
+fn selu(x: f32) -> f32 { return 1.0507009874 * elu(x, 1.6732632424); }
+
+fn hard_sigmoid(x: f32, alpha: f32, beta: f32) -> f32 { return clip(alpha * x + beta, 0.0, 1.0); }
+
+fn hard_swish(x: f32) -> f32 { return x * clip(x * 0.1666666667 + 0.5, 0.0, 1.0); }
+
+// x tanh(log(1 + e^x)) without the logarithm: with n = e^x (e^x + 2) it is x n / (n + 2).
+fn mish(x: f32) -> f32 {
+    let e = exp(min(x, 20.0));
+    let n = e * (e + 2.0);
+    return x * (n / (n + 2.0));
+}

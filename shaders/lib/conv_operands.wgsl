@@ -12,6 +12,8 @@ struct Params {
     pads: vec4<u32>,      // before depth, height and width, rows
     first_channel: u32,   // output channels of the bound part of the weight: the first
     end_channel: u32,     // and the one after the last
+    alpha: f32,           // arguments of the activation
+    beta: f32,
 }
 ${params} params: Params;
 
@@ -81,6 +83,8 @@ fn greatest_common_divisor(a: u32, b: u32) -> u32 {
     return pair.x;
 }
 
+fn phase_count() -> u32 { return params.stride.x * params.stride.y * params.stride.z; }
+
 fn begin_walk(phase: u32) -> Walk {
     let phases = position(phase, params.stride.xyz).xyz;
     let depth = axis_phase(0u, phases.x);
@@ -112,6 +116,8 @@ fn output_row(walk: Walk, row: u32) -> u32 {
     return select(index, 0xffffffffu, any(out >= params.output.xyz));
 }
 //# else
+fn phase_count() -> u32 { return 1u; }
+
 fn begin_walk(phase: u32) -> Walk {
     return Walk(params.kernel.xyz, params.dilation.xyz, vec3<u32>(), vec3<u32>(), 0u);
 }
@@ -151,6 +157,11 @@ fn load_x(run: Run, vector: u32) -> vec4<f32> {
     let at = select(vec4<u32>(), vec4<u32>(run.line) + element, inside);
     return select(vec4<f32>(), vec4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]), inside);
 //# endif
+}
+
+// Groups that the bound part of the weight has channels of.
+fn part_groups() -> u32 {
+    return (params.end_channel - 1u) / params.dilation.w - params.first_channel / params.dilation.w + 1u;
 }
 
 // Output channels of a group that the bound part of the weight has: the first, and the end.

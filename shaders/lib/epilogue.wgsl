@@ -2,9 +2,10 @@
 // `Value` is one output, or four neighbouring ones of a row. Takes `value`: "f32", or "vec4<f32>"
 // where all numbers of columns are multiples of four; `bias`; `slope`: whether negative values
 // get a factor of their column (He et al. 2015, "Delving Deep into Rectifiers"); `residual`:
-// "none", or its place "before" or "after" the activation; `gated` and `activation`.
+// "none", or its place "before" or "after" the activation; `gated`; and what
+// lib/activate.wgsl takes.
 
-//# include "lib/activation.wgsl"
+//# include "lib/activate.wgsl"
 
 alias Value = ${value};
 const VALUE: u32 = ${1 if value == "f32" else 4}u;  // outputs of a Value
@@ -31,13 +32,9 @@ fn add_slope(x: Value, at: u32) -> Value { return x; }
 @group(0) @binding(5) var<storage, read> residual: array<Value>;  // as the output
 //# endif
 
-fn activated(x: Value) -> Value {
-    return ${activation ~ "(x)" if value == "f32" else "vec4<f32>(" ~ activation ~ "(x.x), " ~ activation ~ "(x.y), " ~ activation ~ "(x.z), " ~ activation ~ "(x.w))"};
-}
-
 // Finishes the output `index` (in Values) of the column `at` (in Values); gated layers take the
 // sum of the other half, `up`, whose column is `up_at`.
 fn finish_output(index: u32, at: u32, sum: Value, up_at: u32, up: Value) {
-    let value = activated(add_slope(add_bias(sum, at)${" + residual[index]" if residual == "before" else ""}, at));
+    let value = ${"activate" if value == "f32" else "activate_vector"}(add_slope(add_bias(sum, at)${" + residual[index]" if residual == "before" else ""}, at));
     output[index] = ${"value * add_bias(up, up_at)" if gated else "value"}${" + residual[index]" if residual == "after" else ""};
 }

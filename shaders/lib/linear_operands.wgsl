@@ -12,6 +12,8 @@ struct Params {
     up_first: u32,      // gated: the same for the up half
     output_first: u32,  // first output column
     output_pitch: u32,  // output columns of the whole layer
+    alpha: f32,         // arguments of the activation
+    beta: f32,
 }
 ${params} params: Params;
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 /// The shared pieces, by the path that `//# include` names.
 pub const LIBRARY: &[(&str, &str)] = &[
+    ("lib/activate.wgsl", include_str!("../../shaders/lib/activate.wgsl")),
     ("lib/activation.wgsl", include_str!("../../shaders/lib/activation.wgsl")),
     ("lib/axes.wgsl", include_str!("../../shaders/lib/axes.wgsl")),
     ("lib/binary.wgsl", include_str!("../../shaders/lib/binary.wgsl")),

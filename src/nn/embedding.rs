@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::graph::{Graph, ValueId};
-use crate::ops::{Binary, BinaryFn, Embedding, Gather, Softcap};
+use crate::ops::{Binary, BinaryFn, Embedding, Gather, Unary, UnaryFn};
 use crate::tensor::Tensor;
 use std::sync::Arc;
 
@@ -47,5 +47,5 @@ pub fn scale(graph: &mut Graph, x: ValueId, factor: f32) -> Result<ValueId> {
 /// # Errors
 /// When the cap is not positive.
 pub fn softcap(graph: &mut Graph, x: ValueId, cap: Option<f32>) -> Result<ValueId> {
-    cap.map_or(Ok(x), |cap| graph.add_one(Softcap(cap), &[x]))
+    cap.map_or(Ok(x), |cap| graph.add_one(Unary(UnaryFn::Softcap(cap)), &[x]))
 }

@@ -55,6 +55,7 @@ pub fn all() -> Vec<Case> {
         super::cast::cases,
         super::concat::cases,
         super::conv::cases,
+        super::conv_transpose::cases,
         super::count_tokens::cases,
         super::embedding::cases,
         super::expand::cases,

@@ -15,8 +15,9 @@ use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
 pub(super) use cases::cases;
 use depthwise::Depthwise;
-use implicit_gemm::ImplicitGemm;
-use pack::PackRuns;
+pub(super) use implicit_gemm::ImplicitGemm;
+pub(super) use lowered::not_lowered;
+pub(super) use pack::PackRuns;
 use std::sync::Arc;
 
 /// Cross-correlation of images with a window: y\[n, o, p\] = sum over channels c of o's group and
@@ -105,7 +106,7 @@ impl Op for Conv {
     }
 
     fn launch(&self, _: &Caps, _: &[Spec], _: &[Spec]) -> Result<Launches> {
-        Err(lowered::not_lowered(self))
+        Err(not_lowered(self))
     }
 
     /// Its weight is given when a model is loaded.
@@ -123,9 +124,8 @@ impl Op for Conv {
             let pack = op.pack().clone();
             (Arc::new(op), Arc::new(pack))
         } else {
-            let op = ImplicitGemm::new(of, weight, &self.window, self.groups, epilogue);
-            let pack = op.pack().clone();
-            (Arc::new(op), Arc::new(pack))
+            let pack = PackRuns::new(weight, false, self.groups, &self.window);
+            (Arc::new(ImplicitGemm::new(of, pack.clone(), &self.window, epilogue)), Arc::new(pack))
         };
         Some(epilogue.channels_last(op, pack))
     }
@@ -181,7 +181,11 @@ pub(super) struct Epilogue {
 }
 
 /// The sizes of x and the spec of the weight, with their dtypes and the number of inputs checked.
-fn operands<'a>(op: &dyn Op, epilogue: Epilogue, inputs: &'a [Spec]) -> Result<(ImageDims, &'a Spec)> {
+pub(super) fn operands<'a>(
+    op: &dyn Op,
+    epilogue: Epilogue,
+    inputs: &'a [Spec],
+) -> Result<(ImageDims, &'a Spec)> {
     let count = epilogue.input_count();
     if inputs.len() != count {
         return Err(Error::op(op.name(), format!("takes {count} inputs, got {}", inputs.len())));
@@ -197,7 +201,8 @@ impl Epilogue {
     }
 
     /// Fails unless bias, slope and residual fit the output `[n, o, ..]`.
-    fn check(self, op: &dyn Op, inputs: &[Spec], output: &Spec) -> Result<()> {
+    pub(super) fn check(self, op: &dyn Op, inputs: &[Spec], output: &Spec) -> Result<()> {
+        self.activation.check(op)?;
         let mut rest = inputs[2..].iter();
         let channels = [output.shape.dims()[1]];
         for (has, what, dims) in [
@@ -214,7 +219,7 @@ impl Epilogue {
     }
 
     /// The form with channels last: the packed weight, and x and the residual as images.
-    fn channels_last(self, op: Arc<dyn Op>, pack: Arc<dyn Preparation>) -> ChannelsLast {
+    pub(super) fn channels_last(self, op: Arc<dyn Op>, pack: Arc<dyn Preparation>) -> ChannelsLast {
         let residual = self.residual.map(|_| self.input_count() - 1);
         ChannelsLast {
             op,
@@ -226,14 +231,14 @@ impl Epilogue {
     }
 
     /// The same with an activation after all that is there, if nothing but a residual is.
-    fn with_activation(self, activation: UnaryFn) -> Option<Self> {
+    pub(super) fn with_activation(self, activation: UnaryFn) -> Option<Self> {
         let residual = self.residual.map(|_| ResidualPlace::BeforeActivation);
         let free = self.activation == UnaryFn::Identity && !(self.slope && self.residual.is_some());
         free.then_some(Self { activation, residual, ..self })
     }
 
     /// The outputs `[n, o, ..]` of these sums.
-    fn reference(self, inputs: &[Tensor], output: &Spec, sums: Vec<f64>) -> Tensor {
+    pub(super) fn reference(self, inputs: &[Tensor], output: &Spec, sums: Vec<f64>) -> Tensor {
         let mut rest = inputs[2..].iter().map(Tensor::to_f64);
         let mut next = |has: bool| has.then(|| rest.next()).flatten();
         let (bias, slope) = (next(self.bias), next(self.slope));

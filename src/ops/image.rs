@@ -35,7 +35,7 @@ impl ImageOrder {
     /// [`Error::Op`] unless it has one to three spatial axes.
     pub fn dims(self, op: &dyn Op, image: &Spec) -> Result<ImageDims> {
         let dims = image.shape.dims();
-        if !(3..=5).contains(&dims.len()) {
+        if !is_image(image) {
             let order = match self {
                 Self::ChannelsFirst => "[n, channels, spatial..]",
                 Self::ChannelsLast => "[n, spatial.., channels]",
@@ -79,6 +79,11 @@ impl ImageOrder {
         let spatial = strides[self.spatial_axes(strides.len())].to_vec();
         (strides[0], strides[self.channel_axis(strides.len())], spatial)
     }
+}
+
+/// Whether it has the rank of a batch of images.
+pub fn is_image(spec: &Spec) -> bool {
+    (3..=5).contains(&spec.shape.rank())
 }
 
 /// The axis of an image with its channels last, for an axis of one with its channels first.

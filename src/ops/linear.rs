@@ -25,6 +25,8 @@ params!(
         up_first: u32,
         output_first: u32,
         output_pitch: u32,
+        alpha: f32,
+        beta: f32,
     }
 );
 
@@ -68,7 +70,7 @@ impl ResidualPlace {
 /// `gated`: the weight has n = 2 f rows, first those of the gate, then those of up, and the
 /// output is activation(gate) * up (+ residual), f32 `[.., f]` (Shazeer 2020, "GLU Variants
 /// Improve Transformer").
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Linear {
     /// Whether a bias is added.
     pub bias: bool,
@@ -99,6 +101,7 @@ impl Op for Linear {
         if inputs.len() != self.input_count() {
             return fail(format!("takes {} inputs, got {}", self.input_count(), inputs.len()));
         }
+        self.activation.check(self)?;
         let (x, weight) = (&inputs[0], &inputs[1]);
         x.expect_dtype(self, "x", &[DType::F32])?;
         weight.expect_dtype(self, "the weight", &[DType::F32, DType::F16, DType::BF16])?;
@@ -137,6 +140,7 @@ impl Op for Linear {
         let weight = &inputs[1];
         let kernel = Choice::new(caps, rows, output_pitch);
         let per_block = 16 / weight.dtype.size();
+        let [alpha, beta] = self.activation.arguments();
         let segments = self.segments(weight, caps);
         let steps = segments.into_iter().map(|segment| {
             let params = Params {
@@ -148,6 +152,8 @@ impl Op for Linear {
                 up_first: count(segment.up_first),
                 output_first: count(segment.output_first),
                 output_pitch: count(output_pitch),
+                alpha,
+                beta,
             };
             let sums = segment.cols * if self.gated { 2 } else { 1 };
             kernel
@@ -156,7 +162,7 @@ impl Op for Linear {
                 .variant("slope", false)
                 .variant("weight_dtype", weight.dtype.name())
                 .variant("x_vectors", inner % per_block == 0)
-                .variant("activation", self.activation.wgsl())
+                .activation(self.activation)
                 .variant("bias", self.bias)
                 .variant("gated", self.gated)
                 .variant("residual", ResidualPlace::wgsl(self.residual))

@@ -10,6 +10,7 @@ pub mod cases;
 mod cast;
 mod concat;
 mod conv;
+mod conv_transpose;
 mod count_tokens;
 mod embedding;
 mod expand;
@@ -39,6 +40,7 @@ pub use binary::{Binary, BinaryFn};
 pub use cast::Cast;
 pub use concat::Concat;
 pub use conv::Conv;
+pub use conv_transpose::ConvTranspose;
 pub use count_tokens::CountTokens;
 pub use embedding::Embedding;
 pub use expand::Expand;
@@ -58,7 +60,7 @@ pub use sample::{FLAG_EMPTY, FLAG_INVALID, NO_TOKEN, ROW_WORDS, Sample, SampleRo
 pub use slice::{Slice, SliceRange};
 pub use softmax::Softmax;
 pub use transpose::Transpose;
-pub use unary::{Softcap, Unary, UnaryFn};
+pub use unary::{Unary, UnaryFn};
 pub use unpack_pixels::{PixelChannel, UnpackPixels};
 
 use crate::kernel::{Caps, Launches, Layout};
@@ -98,6 +100,15 @@ pub struct ChannelsLast {
     /// Whether this is the only form that has kernels; else it is used where the images come
     /// with their channels last anyway.
     pub required: bool,
+}
+
+impl ChannelsLast {
+    /// An operator for images with their channels last that is used where they come so; its
+    /// output is such an image.
+    pub(crate) fn following(op: impl Op, images: impl Into<Vec<usize>>) -> Self {
+        let op = std::sync::Arc::new(op);
+        Self { op, images: images.into(), prepared: Vec::new(), image_outputs: true, required: false }
+    }
 }
 
 /// An operator with its attributes.

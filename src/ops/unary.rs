@@ -4,7 +4,7 @@
 //! and one in [`UnaryFn::apply`] make a new function.
 
 use super::cases::{Case, Random};
-use super::{Expect, Inputs, Op};
+use super::{ChannelsLast, Expect, Inputs, Op, image};
 use crate::kernel::{Caps, Kernel, Launch, Launches, Spread, params};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
@@ -15,14 +15,15 @@ params!(
     struct Params {
         items: u32,
         per_group: u32,
-        cap: f32,
+        alpha: f32,
+        beta: f32,
     }
 );
 
 const FLOATS: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
 /// A function of every element: f32, f16 or bf16 of any shape to the same; computed in f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Unary(pub UnaryFn);
 
 impl Op for Unary {
@@ -31,68 +32,45 @@ impl Op for Unary {
     }
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
-        same_float(self, inputs)
+        let [input] = inputs.exactly(self)?;
+        input.expect_dtype(self, "the input", &FLOATS)?;
+        self.0.check(self)?;
+        Ok(vec![input.clone()])
     }
 
     fn launch(&self, caps: &Caps, inputs: &[Spec], _: &[Spec]) -> Result<Launches> {
-        Ok(launch(caps, &inputs[0], self.0.wgsl(), 1.0).into())
+        let spread = Spread::new(inputs[0].elements().div_ceil(4), caps);
+        let [alpha, beta] = self.0.arguments();
+        let launch = spread
+            .launch(&UNARY)
+            .variant("dtype", inputs[0].dtype.name())
+            .activation(self.0)
+            .params(Params { items: spread.items, per_group: spread.per_group, alpha, beta });
+        Ok(launch.bind_all(1, 1).into())
+    }
+
+    fn channels_last(&self, _: &Caps, inputs: &[Spec]) -> Option<ChannelsLast> {
+        image::is_image(&inputs[0]).then(|| ChannelsLast::following(*self, [0]))
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        Ok(vec![map(&inputs[0], |x| self.0.apply(x))])
+        let values: Vec<f64> = inputs[0].to_f64().into_iter().map(|x| self.0.apply(x)).collect();
+        Ok(vec![Tensor::from_f64(inputs[0].dtype(), inputs[0].dims(), &values)])
     }
 }
 
-/// cap tanh(x / cap): keeps every value within -cap..cap (logits and attention scores of Gemma 2).
-/// f32, f16 or bf16 of any shape to the same.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Softcap(pub f32);
-
-impl Op for Softcap {
-    fn name(&self) -> &'static str {
-        "softcap"
+impl Launch {
+    /// Names the function that `activate` of lib/activate.wgsl is; the kernel's parameters take
+    /// its [`arguments`](UnaryFn::arguments) as `alpha` and `beta`.
+    #[must_use]
+    pub(super) fn activation(self, function: UnaryFn) -> Self {
+        let (name, arguments) = function.wgsl();
+        self.variant("activation", name).variant("activation_arguments", arguments)
     }
-
-    fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
-        if !(self.0 > 0.0 && self.0.is_finite()) {
-            return Err(Error::op(self.name(), format!("the cap must be positive, got {}", self.0)));
-        }
-        same_float(self, inputs)
-    }
-
-    fn launch(&self, caps: &Caps, inputs: &[Spec], _: &[Spec]) -> Result<Launches> {
-        Ok(launch(caps, &inputs[0], "softcap", self.0).into())
-    }
-
-    fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let cap = f64::from(self.0);
-        Ok(vec![map(&inputs[0], |x| cap * (x / cap).tanh())])
-    }
-}
-
-fn same_float(op: &dyn Op, inputs: &[Spec]) -> Result<Vec<Spec>> {
-    let [input] = inputs.exactly(op)?;
-    input.expect_dtype(op, "the input", &FLOATS)?;
-    Ok(vec![input.clone()])
-}
-
-fn launch(caps: &Caps, input: &Spec, function: &'static str, cap: f32) -> Launch {
-    let spread = Spread::new(input.elements().div_ceil(4), caps);
-    spread
-        .launch(&UNARY)
-        .variant("dtype", input.dtype.name())
-        .variant("function", function)
-        .params(Params { items: spread.items, per_group: spread.per_group, cap })
-        .bind_all(1, 1)
-}
-
-fn map(input: &Tensor, function: impl Fn(f64) -> f64) -> Tensor {
-    let values: Vec<f64> = input.to_f64().into_iter().map(function).collect();
-    Tensor::from_f64(input.dtype(), input.dims(), &values)
 }
 
 /// A function of one number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum UnaryFn {
     /// x.
     Identity,
@@ -138,11 +116,48 @@ pub enum UnaryFn {
     Erf,
     /// log(1 + e^x).
     Softplus,
+    /// x / (1 + |x|).
+    Softsign,
+    /// cap tanh(x / cap): keeps every value within -cap..cap, which must be positive (logits and
+    /// attention scores of Gemma 2).
+    Softcap(f32),
+    /// min(max(x, 0), 6).
+    Relu6,
+    /// min(max(x, min), max).
+    Clip {
+        /// Smallest result, may be minus infinity.
+        min: f32,
+        /// Largest result, may be infinity.
+        max: f32,
+    },
+    /// x, or this times x where it is negative.
+    LeakyRelu(f32),
+    /// x, or this times e^x - 1 where it is negative (Clevert et al. 2016).
+    Elu(f32),
+    /// x, or this times e^(x / this) - 1 where it is negative (Barron 2017).
+    Celu(f32),
+    /// ELU scaled so that activations keep mean 0 and variance 1 (Klambauer et al. 2017).
+    Selu,
+    /// alpha x + beta, kept within 0..1; PyTorch's has alpha 1/6 and beta 1/2.
+    HardSigmoid {
+        /// Slope.
+        alpha: f32,
+        /// Value at 0.
+        beta: f32,
+    },
+    /// x times its hard sigmoid of alpha 1/6 and beta 1/2 (Howard et al. 2019, MobileNetV3).
+    HardSwish,
+    /// x tanh(softplus(x)) (Misra 2019).
+    Mish,
 }
 
+/// Constants of Klambauer et al. 2017, as PyTorch and ONNX write them.
+const SELU_ALPHA: f64 = 1.673_263_242_354_377_2;
+const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
+
 impl UnaryFn {
-    /// All functions.
-    pub const ALL: [Self; 22] = [
+    /// All functions, those with arguments with some.
+    pub const ALL: [Self; 33] = [
         Self::Identity,
         Self::Relu,
         Self::Sigmoid,
@@ -165,34 +180,88 @@ impl UnaryFn {
         Self::Round,
         Self::Erf,
         Self::Softplus,
+        Self::Softsign,
+        Self::Softcap(2.5),
+        Self::Relu6,
+        Self::Clip { min: -1.25, max: 3.5 },
+        Self::LeakyRelu(0.1),
+        Self::Elu(1.5),
+        Self::Celu(0.75),
+        Self::Selu,
+        Self::HardSigmoid { alpha: 0.2, beta: 0.5 },
+        Self::HardSwish,
+        Self::Mish,
     ];
 
-    /// Name of the WGSL function of one f32: in lib/activation.wgsl, or WGSL's own.
-    pub const fn wgsl(self) -> &'static str {
+    /// The WGSL function, in lib/activation.wgsl or WGSL's own: its name, and how many arguments
+    /// it takes besides x.
+    const fn wgsl(self) -> (&'static str, u32) {
         match self {
-            Self::Identity => "identity",
-            Self::Relu => "relu",
-            Self::Sigmoid => "sigmoid",
-            Self::Silu => "silu",
-            Self::Tanh => "tanh_clamped",
-            Self::GeluTanh => "gelu_tanh",
-            Self::Gelu => "gelu",
-            Self::Exp => "exp",
-            Self::Log => "log",
-            Self::Sqrt => "sqrt",
-            Self::InverseSqrt => "inverseSqrt",
-            Self::Neg => "negate",
-            Self::Abs => "abs",
-            Self::Reciprocal => "reciprocal",
-            Self::Square => "square",
-            Self::Sin => "sin",
-            Self::Cos => "cos",
-            Self::Floor => "floor",
-            Self::Ceil => "ceil",
-            Self::Round => "round",
-            Self::Erf => "erf",
-            Self::Softplus => "softplus",
+            Self::Identity => ("identity", 0),
+            Self::Relu => ("relu", 0),
+            Self::Sigmoid => ("sigmoid", 0),
+            Self::Silu => ("silu", 0),
+            Self::Tanh => ("tanh_clamped", 0),
+            Self::GeluTanh => ("gelu_tanh", 0),
+            Self::Gelu => ("gelu", 0),
+            Self::Exp => ("exp", 0),
+            Self::Log => ("log", 0),
+            Self::Sqrt => ("sqrt", 0),
+            Self::InverseSqrt => ("inverseSqrt", 0),
+            Self::Neg => ("negate", 0),
+            Self::Abs => ("abs", 0),
+            Self::Reciprocal => ("reciprocal", 0),
+            Self::Square => ("square", 0),
+            Self::Sin => ("sin", 0),
+            Self::Cos => ("cos", 0),
+            Self::Floor => ("floor", 0),
+            Self::Ceil => ("ceil", 0),
+            Self::Round => ("round", 0),
+            Self::Erf => ("erf", 0),
+            Self::Softplus => ("softplus", 0),
+            Self::Softsign => ("softsign", 0),
+            Self::Softcap(_) => ("softcap", 1),
+            Self::Relu6 | Self::Clip { .. } => ("clip", 2),
+            Self::LeakyRelu(_) => ("leaky_relu", 1),
+            Self::Elu(_) => ("elu", 1),
+            Self::Celu(_) => ("celu", 1),
+            Self::Selu => ("selu", 0),
+            Self::HardSigmoid { .. } => ("hard_sigmoid", 2),
+            Self::HardSwish => ("hard_swish", 0),
+            Self::Mish => ("mish", 0),
         }
+    }
+
+    /// What its WGSL function takes besides x, zero where it takes less: a kernel's parameters
+    /// `alpha` and `beta`, so that other values need no other shader.
+    pub const fn arguments(self) -> [f32; 2] {
+        match self {
+            Self::Relu6 => [0.0, 6.0],
+            Self::Clip { min, max } => [min, max],
+            Self::HardSigmoid { alpha, beta } => [alpha, beta],
+            Self::Softcap(alpha) | Self::LeakyRelu(alpha) | Self::Elu(alpha) | Self::Celu(alpha) => {
+                [alpha, 0.0]
+            }
+            _ => [0.0, 0.0],
+        }
+    }
+
+    /// Fails unless the arguments are in their ranges.
+    ///
+    /// # Errors
+    /// [`Error::Op`] with the function.
+    pub fn check(self, op: &dyn Op) -> Result<()> {
+        let arguments = self.arguments();
+        let allowed = match self {
+            Self::Clip { .. } => arguments.iter().all(|argument| !argument.is_nan()),
+            Self::Softcap(cap) => cap > 0.0 && cap.is_finite(),
+            Self::Celu(alpha) => alpha != 0.0 && alpha.is_finite(),
+            _ => arguments.iter().all(|argument| argument.is_finite()),
+        };
+        if allowed {
+            return Ok(());
+        }
+        Err(Error::op(op.name(), format!("{self:?} is not defined: an argument is out of range")))
     }
 
     /// The function in f64.
@@ -222,9 +291,24 @@ impl UnaryFn {
             Self::Ceil => x.ceil(),
             Self::Round => x.round_ties_even(),
             Self::Erf => erf(x),
-            Self::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
+            Self::Softplus => softplus(x),
+            Self::Softsign => x / (1.0 + x.abs()),
+            Self::Softcap(cap) => f64::from(cap) * (x / f64::from(cap)).tanh(),
+            Self::Relu6 => x.clamp(0.0, 6.0),
+            Self::Clip { min, max } => x.max(min.into()).min(max.into()),
+            Self::LeakyRelu(alpha) => x.max(0.0) + f64::from(alpha) * x.min(0.0),
+            Self::Elu(alpha) => x.max(0.0) + f64::from(alpha) * x.min(0.0).exp_m1(),
+            Self::Celu(alpha) => x.max(0.0) + (f64::from(alpha) * (x / f64::from(alpha)).exp_m1()).min(0.0),
+            Self::Selu => SELU_SCALE * (x.max(0.0) + SELU_ALPHA * x.min(0.0).exp_m1()),
+            Self::HardSigmoid { alpha, beta } => (f64::from(alpha) * x + f64::from(beta)).clamp(0.0, 1.0),
+            Self::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
+            Self::Mish => x * softplus(x).tanh(),
         }
     }
+}
+
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
 /// Error function to about 1e-15: below 2 the series of Abramowitz and Stegun 7.1.6, whose
@@ -275,23 +359,68 @@ pub(super) fn cases() -> Vec<Case> {
         cases.push(Case::new("sizes f16", Unary(UnaryFn::Relu), vec![half]));
     }
     let large = Tensor::from_f32([5], &[-1e4, -90.0, 0.0, 90.0, 1e4]);
-    for function in [UnaryFn::Sigmoid, UnaryFn::Tanh, UnaryFn::GeluTanh, UnaryFn::Gelu, UnaryFn::Softplus] {
+    let functions = [
+        UnaryFn::Sigmoid,
+        UnaryFn::Tanh,
+        UnaryFn::GeluTanh,
+        UnaryFn::Gelu,
+        UnaryFn::Softplus,
+        UnaryFn::Softcap(30.0),
+        UnaryFn::Elu(1.0),
+        UnaryFn::Celu(-2.0),
+        UnaryFn::Mish,
+        UnaryFn::Clip { min: f32::NEG_INFINITY, max: 2.0 },
+        UnaryFn::Clip { min: 2.0, max: -2.0 },
+    ];
+    for function in functions {
         cases.push(Case::new(format!("{function:?} of large values"), Unary(function), vec![large.clone()]));
     }
     let ties = Tensor::from_f32([6], &[-2.5, -1.5, -0.5, 0.5, 1.5, 2.5]);
     cases.push(Case::new("ties to even", Unary(UnaryFn::Round), vec![ties]));
-    cases.push(Case::new(
-        "values beyond the cap",
-        Softcap(30.0),
-        vec![random.tensor(DType::F32, [3, 67], 90.0)],
-    ));
-    cases.push(Case::new("f16", Softcap(2.0), vec![random.tensor(DType::F16, [129], 4.0)]));
     cases
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Values of torch.nn.functional at -2.5, -0.5 and 3.5.
+    #[test]
+    fn functions_of_image_models_follow_torch() {
+        let table = [
+            (UnaryFn::Softsign, [-0.714285714, -0.333333333, 0.777777778]),
+            (UnaryFn::Relu6, [0.000000000, 0.000000000, 3.500000000]),
+            (UnaryFn::LeakyRelu(0.5), [-1.250000000, -0.250000000, 3.500000000]),
+            (UnaryFn::Elu(1.5), [-1.376872502, -0.590204010, 3.500000000]),
+            (UnaryFn::Celu(0.75), [-0.723244505, -0.364937161, 3.500000000]),
+            (UnaryFn::Selu, [-1.613785759, -0.691758188, 3.677453456]),
+            (UnaryFn::HardSigmoid { alpha: 1.0 / 6.0, beta: 0.5 }, [0.083333333, 0.416666667, 1.000000000]),
+            (UnaryFn::HardSwish, [-0.208333333, -0.208333333, 3.500000000]),
+            (UnaryFn::Mish, [-0.196816204, -0.220743775, 3.493990715]),
+            (UnaryFn::Clip { min: -1.0, max: 2.0 }, [-1.000000000, -0.500000000, 2.000000000]),
+        ];
+        for (function, wants) in table {
+            for (x, want) in [-2.5, -0.5, 3.5].into_iter().zip(wants) {
+                let got = function.apply(x);
+                assert!((got - want).abs() < 1e-7, "{function:?} of {x}: got {got}, want {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn arguments_out_of_range_are_refused() {
+        let infer = |function| Unary(function).infer(&[Spec::f32([3])]);
+        for function in [
+            UnaryFn::Softcap(0.0),
+            UnaryFn::Softcap(f32::INFINITY),
+            UnaryFn::Celu(0.0),
+            UnaryFn::Elu(f32::NAN),
+            UnaryFn::Clip { min: f32::NAN, max: 1.0 },
+        ] {
+            assert!(infer(function).is_err(), "{function:?}");
+        }
+        assert!(infer(UnaryFn::Clip { min: 0.0, max: f32::INFINITY }).is_ok());
+    }
 
     #[test]
     fn the_error_function_agrees_with_published_digits() {

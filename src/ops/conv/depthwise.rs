@@ -21,6 +21,8 @@ params!(
         pads: [u32; 4],
         items: u32,
         per_group: u32,
+        alpha: f32,
+        beta: f32,
     }
 );
 
@@ -87,6 +89,7 @@ impl Op for Depthwise {
         let window = &self.window;
         let four = |axes: &[usize], last: usize| [axes[0], axes[1], axes[2], last].map(count);
         let pads: Vec<usize> = window.pads.iter().map(|&(before, _)| before).collect();
+        let [alpha, beta] = self.epilogue.activation.arguments();
         let [depth_taps, height_taps] = [window.kernel[0], window.kernel[1]];
         let params = Params {
             image: four(&three(&x[1..axes], 1), pixel),
@@ -97,6 +100,8 @@ impl Op for Depthwise {
             pads: four(&pads, 0),
             items: spread.items,
             per_group: spread.per_group,
+            alpha,
+            beta,
         };
         let bindings = (0..inputs.len()).map(Operand::Input).chain([Operand::Output(0)]);
         let launch = spread
@@ -108,7 +113,7 @@ impl Op for Depthwise {
             .variant("bias", self.epilogue.bias)
             .variant("slope", self.epilogue.slope)
             .variant("residual", ResidualPlace::wgsl(self.epilogue.residual))
-            .variant("activation", self.epilogue.activation.wgsl())
+            .activation(self.epilogue.activation)
             .variant("gated", false)
             .params(params)
             .bind(bindings)

@@ -12,6 +12,7 @@ use crate::{Error, Result};
 use std::sync::Arc;
 
 static ROWS: Kernel = Kernel::new("conv_rows", include_str!("../../../shaders/conv_rows.wgsl"));
+static TILES: Kernel = Kernel::new("conv_tiles", include_str!("../../../shaders/conv_tiles.wgsl"));
 
 params!(
     struct Params {
@@ -23,6 +24,8 @@ params!(
         pads: [u32; 4],
         first_channel: u32,
         end_channel: u32,
+        alpha: f32,
+        beta: f32,
     }
 );
 
@@ -39,31 +42,23 @@ pub(in super::super) struct ImplicitGemm {
     pack: PackRuns,
     /// Over three axes.
     window: Window,
-    groups: usize,
-    transposed: bool,
     epilogue: Epilogue,
 }
 
 impl ImplicitGemm {
-    /// The form of a convolution with this weight.
-    pub(super) fn new(
+    /// The form of a convolution whose weight is packed so.
+    pub(in super::super) fn new(
         of: Arc<dyn Op>,
-        weight: Spec,
+        pack: PackRuns,
         window: &Window,
-        groups: usize,
         epilogue: Epilogue,
     ) -> Self {
-        let pack = PackRuns::new(weight, false, groups, window);
-        Self { of, pack, window: window.over_three(), groups, transposed: false, epilogue }
-    }
-
-    pub(super) fn pack(&self) -> &PackRuns {
-        &self.pack
+        Self { of, pack, window: window.over_three(), epilogue }
     }
 
     /// Output channels of a group.
     fn group_outputs(&self) -> usize {
-        self.pack.outputs() / self.groups
+        self.pack.outputs() / self.pack.groups()
     }
 }
 
@@ -82,22 +77,25 @@ impl Op for ImplicitGemm {
 
     fn launch(&self, caps: &Caps, inputs: &[Spec], outputs: &[Spec]) -> Result<Launches> {
         let problem = Problem::new(self, &inputs[0], &outputs[0]);
-        let choice = Choice::new(caps, problem.rows, self.groups, self.group_outputs());
+        let choice = Choice::new(caps, &problem, self.pack.groups());
         let parts = row_parts(&inputs[1], caps);
         let steps = parts.iter().enumerate().map(|(index, &part)| {
             let weight = [Operand::Input(0), Operand::InputPart(1, index)];
             let others = (2..inputs.len()).map(Operand::Input);
             let bindings = weight.into_iter().chain(others).chain([Operand::Output(0)]);
             choice
-                .launch(self, &problem, part)
+                .launch(caps, self, &problem, part)
                 .variant("weight_dtype", inputs[1].dtype.name())
                 .variant("x_width", count(problem.x_width))
-                .variant("transposed", self.transposed)
-                .variant("value", if Choice::whole(self.group_outputs(), part) { "vec4<f32>" } else { "f32" })
+                .variant("transposed", self.pack.transposed())
+                .variant(
+                    "value",
+                    if choice.stores_four(self.group_outputs(), part) { "vec4<f32>" } else { "f32" },
+                )
                 .variant("bias", self.epilogue.bias)
                 .variant("slope", self.epilogue.slope)
                 .variant("residual", ResidualPlace::wgsl(self.epilogue.residual))
-                .variant("activation", self.epilogue.activation.wgsl())
+                .activation(self.epilogue.activation)
                 .variant("gated", false)
                 .params(problem.params(self, part))
                 .bind(bindings)
@@ -135,7 +133,7 @@ impl Problem {
     fn new(op: &ImplicitGemm, x: &Spec, output: &Spec) -> Self {
         let (image, channels) = image_of(x);
         let (output_sizes, outputs) = image_of(output);
-        let stride = if op.transposed { three(&op.window.stride, 1) } else { [1; 3] };
+        let stride = if op.pack.transposed() { three(&op.window.stride, 1) } else { [1; 3] };
         let row_sizes = [0, 1, 2].map(|axis| output_sizes[axis].div_ceil(stride[axis]));
         let vectors = channels.is_multiple_of(4) && op.pack.channels().is_multiple_of(4);
         Self {
@@ -151,6 +149,7 @@ impl Problem {
 
     fn params(&self, op: &ImplicitGemm, part: RowPart) -> Params {
         let window = &op.window;
+        let [alpha, beta] = op.epilogue.activation.arguments();
         let four = |axes: &[usize], last: usize| [axes[0], axes[1], axes[2], last].map(count);
         let [depth, height, width] = self.image;
         let taps_along_width = if op.pack.lines() { 1 } else { window.kernel[2] };
@@ -165,6 +164,8 @@ impl Problem {
             pads: four(&pads, self.rows),
             first_channel: count(part.start),
             end_channel: count(part.start + part.rows),
+            alpha,
+            beta,
         }
     }
 
@@ -185,57 +186,73 @@ fn image_of(spec: &Spec) -> ([usize; 3], usize) {
 /// Which kernel computes a shape class on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Choice {
-    /// In registers, for groups of at least some output channels: workgroups of this width, blocks
-    /// of this many rows, and whether lanes share their loads of x.
-    Rows { width: u32, block_rows: u32, share_x: bool },
-    /// In registers, for small groups: workgroups of this width.
-    Groups { width: u32 },
+    /// Software adapters: blocks of this many rows, and whether lanes share their loads of x.
+    Rows { block_rows: u32, share_x: bool },
+    /// Groups of few output channels: in registers, each lane for the group of its channels.
+    Groups,
+    /// GPUs: tiles of rows by output channels, and their depth in vectors.
+    Tiles(u32, u32, u32),
 }
 
+/// Rows that an invocation computes for a small group.
+const GROUP_ROWS: u32 = 4;
+
 impl Choice {
-    fn new(caps: &Caps, rows: usize, groups: usize, group_outputs: usize) -> Self {
-        let width = caps.elementwise_width();
+    fn new(caps: &Caps, problem: &Problem, groups: usize) -> Self {
+        let (rows, group_outputs) = (problem.rows, problem.outputs / groups);
         if groups > 1 && group_outputs < 12 {
-            return Self::Groups { width };
+            return Self::Groups;
         }
-        match caps.form() {
-            Form::Software => {
+        let large_tiles = rows.div_ceil(128) * group_outputs.div_ceil(128) * groups * problem.phases;
+        match (caps.form(), rows) {
+            (Form::Software, _) => {
                 let share_x = caps.subgroups && caps.subgroup_min >= 8;
-                Self::Rows { width, block_rows: if share_x && rows > 8 { 16 } else { 8 }, share_x }
+                Self::Rows { block_rows: if share_x && rows > 8 { 16 } else { 8 }, share_x }
             }
-            _ => Self::Rows { width, block_rows: 8, share_x: false },
+            (_, 0..=32) => Self::Tiles(32, 64, 8),
+            (_, 128..) if large_tiles >= 64 && group_outputs > 64 => Self::Tiles(128, 128, 2),
+            _ => Self::Tiles(64, 64, 4),
         }
     }
 
-    /// Whether four neighbouring output channels lie in one group and in one part.
-    fn whole(group_outputs: usize, part: RowPart) -> bool {
-        [group_outputs, part.start, part.rows].iter().all(|count| count % 4 == 0)
+    /// Whether an invocation stores four neighbouring output channels of one group and part.
+    fn stores_four(self, group_outputs: usize, part: RowPart) -> bool {
+        let whole = [group_outputs, part.start, part.rows].iter().all(|count| count % 4 == 0);
+        whole && !matches!(self, Self::Tiles(..))
     }
 
-    fn launch(self, op: &ImplicitGemm, problem: &Problem, part: RowPart) -> Launch {
-        let (width, block_rows, share_x) = match self {
-            Self::Rows { width, block_rows, share_x } => (width, block_rows, share_x),
-            Self::Groups { width } => (width, 4, false),
-        };
-        let own_group = matches!(self, Self::Groups { .. });
+    fn launch(self, caps: &Caps, op: &ImplicitGemm, problem: &Problem, part: RowPart) -> Launch {
         let cols = op.group_outputs();
-        let lane_channels = if own_group && !Self::whole(cols, part) { 1 } else { 4 };
-        let (columns, layers) = if own_group {
-            (part.rows, 1)
-        } else {
-            let last = (part.start + part.rows - 1) / cols;
-            (cols.min(part.rows), last - part.start / cols + 1)
+        // Groups that have output channels in this part.
+        let layers = (part.start + part.rows - 1) / cols - part.start / cols + 1;
+        let grid = |columns: u32, block_rows: u32, layers: usize| {
+            let layers = count(layers * problem.phases).min(FOLD);
+            [columns, groups(problem.rows, block_rows).min(FOLD), layers]
         };
-        ROWS.launch()
-            .variant("width", width)
-            .variant("block_rows", block_rows)
-            .variant("share_x", share_x)
-            .variant("own_group", own_group)
-            .variant("lane_channels", lane_channels)
-            .workgroups([
-                groups(columns, width * lane_channels),
-                groups(problem.rows, block_rows).min(FOLD),
-                count(layers * problem.phases).min(FOLD),
-            ])
+        let in_registers = |width: u32, block_rows: u32, share_x: bool| {
+            ROWS.launch()
+                .variant("width", width)
+                .variant("block_rows", block_rows)
+                .variant("share_x", share_x)
+                .variant("own_group", self == Self::Groups)
+        };
+        match self {
+            Self::Rows { block_rows, share_x } => in_registers(8, block_rows, share_x)
+                .variant("lane_channels", 4u32)
+                .workgroups(grid(groups(cols.min(part.rows), 32), block_rows, layers)),
+            Self::Groups => {
+                let width = caps.elementwise_width();
+                let lane_channels = if self.stores_four(cols, part) { 4 } else { 1 };
+                in_registers(width, GROUP_ROWS, false)
+                    .variant("lane_channels", lane_channels)
+                    .workgroups(grid(groups(part.rows, width * lane_channels), GROUP_ROWS, 1))
+            }
+            Self::Tiles(tile_rows, tile_channels, depth) => TILES
+                .launch()
+                .variant("tile_rows", tile_rows)
+                .variant("tile_channels", tile_channels)
+                .variant("depth", depth)
+                .workgroups(grid(groups(cols.min(part.rows), tile_channels), tile_rows, layers)),
+        }
     }
 }

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// A run is a tap with the channels of a group, or, where taps along the width meet neighbouring
 /// pixels, all of these with their channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PackRuns {
+pub(in super::super) struct PackRuns {
     /// The graph's weight `[o, c / groups, kernel..]`, transposed `[c, o / groups, kernel..]`.
     weight: Spec,
     groups: usize,
@@ -23,12 +23,20 @@ pub(super) struct PackRuns {
 
 impl PackRuns {
     /// Makes the rule for a weight with a window over its spatial axes.
-    pub(super) fn new(weight: Spec, transposed: bool, groups: usize, window: &Window) -> Self {
+    pub(in super::super) fn new(weight: Spec, transposed: bool, groups: usize, window: &Window) -> Self {
         let width = window.kernel.len() - 1;
         let lines = !transposed && (window.kernel[width] == 1 || window.dilation[width] == 1 && groups == 1);
         let taps =
             if transposed { taps_by_phase(&window.over_three()) } else { (0..window.taps()).collect() };
         Self { weight, groups, transposed, lines, taps }
+    }
+
+    pub(super) fn groups(&self) -> usize {
+        self.groups
+    }
+
+    pub(super) fn transposed(&self) -> bool {
+        self.transposed
     }
 
     pub(super) fn weight(&self) -> &Spec {

@@ -68,7 +68,7 @@ fn dtypes() -> Vec<Case> {
 /// Bias, activations, gates and residuals.
 fn epilogues() -> Vec<Case> {
     use ResidualPlace::{AfterActivation, BeforeActivation};
-    use UnaryFn::{Gelu, GeluTanh, Identity, Relu, Sigmoid, Silu, Tanh};
+    use UnaryFn::{Gelu, GeluTanh, HardSigmoid, Identity, LeakyRelu, Relu, Sigmoid, Silu, Tanh};
     let mut cases = Vec::new();
     for (rows, n, k) in [(1, 33, 24), (6, 65, 24), (12, 31, 24), (17, 36, 24), (34, 70, 24)] {
         for (bias, activation, gated, residual) in [
@@ -85,7 +85,7 @@ fn epilogues() -> Vec<Case> {
         let gated = Linear { activation: Silu, gated: true, ..Linear::PLAIN };
         cases.push(case(gated, DType::F16, &[rows], n, k));
     }
-    for activation in [Gelu, Tanh] {
+    for activation in [Gelu, Tanh, LeakyRelu(0.25), HardSigmoid { alpha: 0.25, beta: 0.5 }] {
         cases.push(case(Linear { activation, ..Linear::PLAIN }, DType::F32, &[2, 2], 5, 24));
     }
     cases.push(case(Linear { gated: true, ..Linear::PLAIN }, DType::F32, &[1], 1, 5));

@@ -1,0 +1,11 @@
+// The function that a kernel applies to its results. Takes `activation`, a function of
+// lib/activation.wgsl or of WGSL, and `activation_arguments`: how many of `params.alpha` and
+// `params.beta` it takes.
+//# include "lib/activation.wgsl"
+
+//# set arguments = ["", ", params.alpha", ", params.alpha, params.beta"][activation_arguments]
+fn activate(x: f32) -> f32 { return ${activation}(x${arguments}); }
+
+fn activate_vector(x: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(activate(x.x), activate(x.y), activate(x.z), activate(x.w));
+}
