@@ -1,7 +1,8 @@
 // A function of the elements of two tensors that are broadcast to one shape: the ways of
 // broadcasting that need whole vectors only. An item is four neighbouring elements of the
 // output. An operand is read as "same" (the output's elements), "row" (its vectors repeat
-// every `count`) or "splat" (one element serves `inner` vectors; elements repeat every `count`).
+// every `count`), "rows" (the same, with the next row after every `inner` vectors) or "splat"
+// (one element serves `inner` vectors; elements repeat every `count`).
 //# include "lib/pack.wgsl"
 //# include "lib/binary.wgsl"
 
@@ -22,6 +23,12 @@ fn read_${side}(item: u32) -> Values { return unpack(${side}[item]); }
 @group(0) @binding(${binding}) var<storage, read> ${side}: array<Packed>;
 
 fn read_${side}(item: u32) -> Values { return unpack(${side}[item % params.${side}_count]); }
+//# elif access == "rows"
+@group(0) @binding(${binding}) var<storage, read> ${side}: array<Packed>;
+
+fn read_${side}(item: u32) -> Values {
+    return unpack(${side}[item / params.${side}_inner * params.${side}_count + item % params.${side}_count]);
+}
 //# else
 @group(0) @binding(${binding}) var<storage, read> ${side}: array<Word>;
 

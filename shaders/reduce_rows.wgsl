@@ -1,17 +1,20 @@
 // Sum, maximum or product over the last axis. A minimum is the maximum of negatives, a mean a
-// scaled sum: `sign` is applied before, `scale` after.
-//# set init = {"sum": "Chunk(0.0)", "max": "input[start] * params.sign", "product": "Chunk(1.0)"}[function]
+// scaled sum: `sign` is applied before, `scale` after. A row may be one of `parts` of a longer row.
+//# set init = {"sum": "Chunk(0.0)", "max": "input[start + part] * params.sign", "product": "Chunk(1.0)"}[function]
 //# set combined = {"sum": "all + one", "max": "max(all, one)", "product": "all * one"}[function]
 
-struct Params { rows: u32, rows_per_group: u32, chunks: u32, sign: f32, scale: f32 }
-@group(0) @binding(0) var<storage, read> input: array<Chunk>;       // [rows, chunks]
+struct Params { rows: u32, rows_per_group: u32, chunks: u32, parts: u32, part_chunks: u32, sign: f32, scale: f32 }
+@group(0) @binding(0) var<storage, read> input: array<Chunk>;       // [rows / parts, chunks]
 @group(0) @binding(1) var<storage, read_write> output: array<f32>;  // [rows]
 ${params} params: Params;
 
 fn compute_row(row: u32) {
-    let start = row * params.chunks;
+    let whole = row / params.parts;
+    let start = whole * params.chunks;
+    let part = (row - whole * params.parts) * params.part_chunks;
+    let end = min(part + params.part_chunks, params.chunks);
     var all = ${init};
-    for (var i = first; i < params.chunks; i += stride) {
+    for (var i = part + first; i < end; i += stride) {
         let one = input[start + i] * params.sign;
         all = ${combined};
     }

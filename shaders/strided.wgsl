@@ -1,6 +1,7 @@
 // Copies a tensor along any axes: element [i, j, ...] of the output is element
 // offset + i strides[0] + j strides[1] + ... of the input. An item is four neighbouring
-// elements of the output. Axes are counted from the innermost; negative strides wrap.
+// elements of the output. Axes are counted from the innermost; negative strides wrap. With
+// `quads`, sizes, strides and the offset are in vectors of four elements, which stay together.
 
 struct Params {
     items: u32, per_group: u32, elements: u32, axes: u32,
@@ -8,11 +9,9 @@ struct Params {
     strides_low: vec4<u32>, strides_high: vec4<u32>,
     offset: u32,
 }
-@group(0) @binding(0) var<storage, read> input: array<u32>;
 @group(0) @binding(1) var<storage, read_write> output: array<Quad>;  // [items]
 ${params} params: Params;
 
-//# include "lib/elements.wgsl"
 //# include "lib/axes.wgsl"
 
 fn place(element: u32) -> u32 {
@@ -26,6 +25,15 @@ fn place(element: u32) -> u32 {
     return place;
 }
 
+//# if quads
+alias Quad = vec${bytes}<u32>;
+@group(0) @binding(0) var<storage, read> input: array<Quad>;
+
+fn compute(item: u32) { output[item] = input[place(item)]; }
+//# else
+@group(0) @binding(0) var<storage, read> input: array<u32>;
+//# include "lib/elements.wgsl"
+
 fn compute(item: u32) {
     var elements: vec4<u32>;
     for (var i = 0u; i < 4u; i++) {
@@ -33,5 +41,6 @@ fn compute(item: u32) {
     }
     output[item] = join(elements);
 }
+//# endif
 
 //# include "lib/items.wgsl"

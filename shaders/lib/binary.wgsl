@@ -10,6 +10,8 @@ fn maximum(a: Values, b: Values) -> Values { return max(a, b); }
 
 fn minimum(a: Values, b: Values) -> Values { return min(a, b); }
 
+fn prelu(a: Values, slope: Values) -> Values { return max(a, Values()) + slope * min(a, Values()); }
+
 //# if dtype == "i32" or dtype == "u32"
 // Integer division by zero, and of the smallest i32 by -1, gives the dividend, as in WGSL itself.
 fn divide(a: Values, b: Values) -> Values {

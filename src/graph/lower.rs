@@ -76,13 +76,17 @@ impl<'a> Lowering<'a> {
     fn node(&mut self, node: Node, caps: &Caps) -> std::result::Result<(), (String, crate::Error)> {
         let specs: Vec<Spec> = node.inputs.iter().map(|id| self.graph.spec(*id).clone()).collect();
         let form = node.op.channels_last(caps, &specs);
-        let comes_last = |form: &ChannelsLast| {
-            form.images.iter().any(|&input| self.last.contains_key(&node.inputs[input]))
-        };
+        let comes_last = |form: &ChannelsLast| form.images.iter().any(|&i| self.comes_last(node.inputs[i]));
         match form {
             Some(form) if form.required || comes_last(&form) => {
                 let name = node.name.clone();
                 self.replace(node, form).map_err(|error| (name, error))
+            }
+            _ if self.is_known(&node) => {
+                let (input, output) = (self.last[&node.inputs[0]], node.outputs[0]);
+                let op = Arc::new(Reshape { dims: self.graph.spec(output).shape.dims().to_vec() });
+                self.graph.nodes.push(Node { op, inputs: vec![input], ..node });
+                Ok(())
             }
             _ => {
                 for id in &node.inputs {
@@ -93,6 +97,21 @@ impl<'a> Lowering<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// Whether a value lies with its channels last. Of three axes, the two orders differ by a
+    /// transposition that also stands elsewhere: behind it, only what must work on images does.
+    fn comes_last(&self, id: ValueId) -> bool {
+        let elsewhere = self.borders.contains(&id) && self.graph.spec(id).shape.rank() == 3;
+        self.last.contains_key(&id) && !elsewhere
+    }
+
+    /// Whether a node makes of an image what lies with its channels last already.
+    fn is_known(&self, node: &Node) -> bool {
+        let op: &dyn Any = node.op.as_ref();
+        let Some(Transpose { permutation }) = op.downcast_ref() else { return false };
+        let rank = permutation.len();
+        rank > 2 && *permutation == to_last(rank) && self.comes_last(node.inputs[0])
     }
 
     /// Adds the form of a node that works with channels last.

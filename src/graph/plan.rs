@@ -302,8 +302,14 @@ impl<'a> Planner<'a> {
             }
             self.plan.outputs.push((name.clone(), self.graph.spec(*id).clone(), place));
         }
-        self.plan.live_bytes = self.slots.peak();
-        self.plan.slots = self.slots.into_sizes();
+        let slots = self.slots.assign();
+        let buffers = self.plan.steps.iter_mut().flat_map(|step| &mut step.buffers).map(|(place, _)| place);
+        for place in buffers.chain(self.plan.outputs.iter_mut().map(|(_, _, place)| place)) {
+            if let BufferRef::Slot(number) = place {
+                *number = slots.of[*number];
+            }
+        }
+        (self.plan.slots, self.plan.live_bytes) = (slots.sizes, slots.peak);
         Ok(self.plan)
     }
 }

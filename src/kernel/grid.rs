@@ -18,7 +18,7 @@ pub struct Spread {
 
 /// Most iterations of all loops of one invocation together; llvmpipe ends them silently after
 /// 65,535.
-const MAX_ITERATIONS: u32 = 60_000;
+pub const MAX_ITERATIONS: u32 = 60_000;
 
 impl Spread {
     /// Spreads `items` over workgroups.
@@ -50,6 +50,34 @@ impl Spread {
     }
 }
 
+/// A long axis in parts, each computed by itself and merged by another dispatch: so that sums keep
+/// a whole device busy although they are few, and no loop is too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Split {
+    /// Number of parts.
+    pub parts: usize,
+    /// Elements of a part; the last may have fewer.
+    pub length: usize,
+}
+
+impl Split {
+    /// Splits each of `sums` axes of `length` elements into parts of at most `most` elements.
+    pub fn new(length: usize, sums: usize, most: usize, caps: &Caps) -> Self {
+        let invocations = match caps.form() {
+            Form::Software => 128,
+            Form::Subgroup | Form::Plain => 16_384,
+        };
+        // Shorter parts, or only a few, are not worth another dispatch.
+        let wanted = (invocations / sums.max(1)).min(length / 64);
+        let parts = if wanted < 4 { 1 } else { wanted };
+        let length_of_part = length.div_ceil(parts.max(length.div_ceil(most))).max(1);
+        Self { parts: length.div_ceil(length_of_part).max(1), length: length_of_part }
+    }
+}
+
+/// Most iterations of a loop over a row; kernels have up to four such loops.
+const LONG_ROW: u32 = MAX_ITERATIONS / 4;
+
 /// Rows with sums over them, of which each workgroup takes `rows_per_group` neighbouring ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowSpread {
@@ -76,18 +104,35 @@ impl RowSpread {
     /// Spreads rows of `chunks` vectors or elements over workgroups.
     pub fn of_chunks(rows: usize, chunks: usize, vectors: bool, caps: &Caps) -> Self {
         let (rows, chunks) = (count(rows), count(chunks));
-        let (by, width, wanted) = match caps.form() {
+        let by_lanes = chunks.div_ceil(caps.subgroup_min.clamp(1, 8));
+        let (by, width, wanted, iterations) = match caps.form() {
             // Eight lanes share a row: as many loads as with a row each, and one row is not left to one lane.
-            Form::Software if caps.subgroups => ("subgroup", 8, rows.div_ceil(16).min(16)),
-            Form::Software => ("lane", 8, rows.div_ceil(16).next_multiple_of(8).min(64)),
-            Form::Subgroup if chunks <= 128 => {
-                ("subgroup", caps.elementwise_width(), (64 / caps.subgroup_max).max(1))
+            Form::Software if caps.subgroups && by_lanes <= LONG_ROW => {
+                ("subgroup", 8, rows.div_ceil(16).min(16), by_lanes)
             }
-            Form::Subgroup => ("workgroup", row_width(chunks, caps), 1),
-            Form::Plain => ("plain", row_width(chunks, caps), 1),
+            Form::Software if !caps.subgroups && chunks <= LONG_ROW => {
+                ("lane", 8, rows.div_ceil(16).next_multiple_of(8).min(64), chunks.div_ceil(8))
+            }
+            Form::Subgroup if chunks <= 128 => {
+                ("subgroup", caps.elementwise_width(), (64 / caps.subgroup_max).max(1), 1)
+            }
+            _ => {
+                let plain = !caps.subgroups || caps.form() == Form::Plain;
+                let width = row_width(chunks, caps);
+                (if plain { "plain" } else { "workgroup" }, width, 1, chunks.div_ceil(width))
+            }
         };
-        let rows_per_group = wanted.max(rows.div_ceil(caps.max_workgroups));
+        let most = (LONG_ROW / iterations.max(1)).max(1);
+        let rows_per_group = wanted.min(most).max(rows.div_ceil(caps.max_workgroups));
         Self { rows, chunks, vectors, rows_per_group, groups: rows.div_ceil(rows_per_group), width, by }
+    }
+
+    /// How a kernel that can do so splits these rows, in chunks.
+    pub fn split(&self, caps: &Caps) -> Split {
+        let width = self.width as usize;
+        let lanes =
+            Split::new((self.chunks as usize).div_ceil(width), self.rows as usize * width, usize::MAX, caps);
+        Split { length: lanes.length * width, ..lanes }
     }
 
     /// Starts the launch of a kernel that includes lib/rows.wgsl.

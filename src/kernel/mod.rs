@@ -14,7 +14,7 @@ mod reflect;
 mod template;
 
 pub use caps::{Backend, Caps, DeviceKind, Form};
-pub use grid::{RowSpread, Spread, count};
+pub use grid::{MAX_ITERATIONS, RowSpread, Split, Spread, count};
 pub use launch::{Kernel, Launch, Launches, Operand, Variant};
 pub(crate) use params::params;
 pub use params::{Params, ParamsField, ParamsFormat};

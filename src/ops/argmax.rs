@@ -1,8 +1,11 @@
 //! Index of the largest element.
 
 use super::cases::{Case, ROW_SHAPES, Random};
-use super::{Expect, Inputs, Op};
-use crate::kernel::{Caps, Form, Kernel, Launch, Launches, Operand, RowSpread, Spread, count, params};
+use super::image::is_image;
+use super::{ChannelsLast, Expect, Inputs, Op, strided};
+use crate::kernel::{
+    Caps, Form, Kernel, Launch, Launches, MAX_ITERATIONS, Operand, RowSpread, Spread, count, params,
+};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
 
@@ -81,7 +84,13 @@ impl Op for ArgMax {
     fn launch(&self, caps: &Caps, inputs: &[Spec], _: &[Spec]) -> Result<Launches> {
         let [outer, length, inner] = self.split(inputs[0].shape.dims());
         if inner > 1 {
-            return Ok(columns(caps, [outer, length, inner]).into());
+            let short = length <= MAX_ITERATIONS as usize;
+            let columns = if short {
+                columns(caps, [outer, length, inner]).into()
+            } else {
+                long_columns(caps, [outer, length, inner])
+            };
+            return Ok(columns);
         }
         let parts = length.div_ceil(PART_COLS);
         if caps.form() == Form::Software || parts < 4 || outer > 64 {
@@ -101,6 +110,12 @@ impl Op for ArgMax {
             Operand::Output(0),
         ]);
         Ok(Launches { steps: vec![first, second], scratch: vec![Spec::u32([outer, parts])] })
+    }
+
+    fn channels_last(&self, _: &Caps, inputs: &[Spec]) -> Option<ChannelsLast> {
+        let last = Self { axis: inputs[0].shape.rank() - 1, ..*self };
+        let form = || ChannelsLast { image_outputs: self.keep_dims, ..ChannelsLast::following(last, [0]) };
+        (is_image(&inputs[0]) && self.axis == 1).then(form)
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
@@ -142,7 +157,7 @@ fn rows(caps: &Caps, outer: usize, length: usize, parts: usize) -> Launch {
 }
 
 fn columns(caps: &Caps, [outer, length, inner]: [usize; 3]) -> Launch {
-    let spread = Spread::new(outer * inner, caps);
+    let spread = Spread::of_loops(outer * inner, length, caps);
     let params = ColumnParams {
         items: spread.items,
         per_group: spread.per_group,
@@ -151,6 +166,18 @@ fn columns(caps: &Caps, [outer, length, inner]: [usize; 3]) -> Launch {
     };
     let work = (outer * length * inner) as u64;
     spread.launch(&ARGMAX_COLUMNS).params(params).bind_all(1, 1).work(work)
+}
+
+/// Columns that are too long for one loop: transposed, they are rows.
+fn long_columns(caps: &Caps, [outer, length, inner]: [usize; 3]) -> Launches {
+    let transposed = Spec::f32([outer, inner, length]);
+    let strides = [length * inner, 1, inner].map(|stride| stride as isize);
+    let [input, scratch, output] = [Operand::Input(0), Operand::Scratch(0), Operand::Output(0)];
+    let steps = vec![
+        strided::launch(caps, &transposed, &strides, 0).bind([input, scratch]),
+        rows(caps, outer * inner, length, 1).bind([scratch, output]),
+    ];
+    Launches { steps, scratch: vec![transposed] }
 }
 
 pub(super) fn cases() -> Vec<Case> {
@@ -172,6 +199,9 @@ pub(super) fn cases() -> Vec<Case> {
         let input = Tensor::from_f32([3, 20_001], &values);
         cases.push(Case::new(format!("largest at {place}"), last, vec![input]));
     }
+    cases.push(Case::new("odd long rows", last, vec![random.f32([40, 70_001])]));
+    let columns = vec![random.f32([2, 70_001, 3])];
+    cases.push(Case::new("long columns", ArgMax { axis: 1, keep_dims: true }, columns));
     for axis in 0..4 {
         let op = ArgMax { axis, keep_dims: axis % 2 == 0 };
         cases.push(Case::new(format!("axis {axis}"), op, vec![random.f32([3, 5, 4, 7])]));

@@ -1,11 +1,15 @@
 //! Functions of two values, element by element, with NumPy's broadcasting.
 
-use super::cases::{Case, Random};
+mod cases;
+mod image;
+
 use super::strided::{Axis, MAX_AXES, axis_values, broadcast_strides, merged_axes};
-use super::{Expect, Inputs, Op};
+use super::{ChannelsLast, Expect, Inputs, Op, image::is_image};
 use crate::kernel::{Caps, Kernel, Launch, Launches, Spread, count, params};
 use crate::tensor::{DType, Shape, Spec, Tensor};
 use crate::{Error, Result};
+pub(super) use cases::cases;
+use image::ImageBinary;
 
 static BINARY: Kernel = Kernel::new("binary", include_str!("../../shaders/binary.wgsl"));
 static BINARY_STRIDED: Kernel =
@@ -56,11 +60,14 @@ pub enum BinaryFn {
     Min,
     /// a to the power of b; integers wrap, and lose their fraction where b is negative.
     Pow,
+    /// a, or a b where a is negative (He et al. 2015, "Delving Deep into Rectifiers"); integers wrap.
+    PRelu,
 }
 
 impl BinaryFn {
     /// All functions.
-    pub const ALL: [Self; 7] = [Self::Add, Self::Sub, Self::Mul, Self::Div, Self::Max, Self::Min, Self::Pow];
+    pub const ALL: [Self; 8] =
+        [Self::Add, Self::Sub, Self::Mul, Self::Div, Self::Max, Self::Min, Self::Pow, Self::PRelu];
 
     /// Name in lib/binary.wgsl.
     const fn wgsl(self) -> &'static str {
@@ -72,7 +79,19 @@ impl BinaryFn {
             Self::Max => "maximum",
             Self::Min => "minimum",
             Self::Pow => "power",
+            Self::PRelu => "prelu",
         }
+    }
+
+    /// The dispatch on operands with these strides along the axes of the output.
+    fn launch(self, caps: &Caps, output: &Spec, strides: [&[isize]; 2]) -> Launch {
+        let dims = output.shape.dims();
+        let spread = Spread::new(output.elements().div_ceil(4), caps);
+        let launch = match strides.map(|strides| Access::of(dims, strides)) {
+            [Some(left), Some(right)] => vectors(spread, left, right),
+            _ => elements(spread, output.elements(), &merged_axes(dims, strides)),
+        };
+        launch.variant("dtype", output.dtype.name()).variant("function", self.wgsl()).bind_all(2, 1)
     }
 
     /// The function in f64.
@@ -85,6 +104,7 @@ impl BinaryFn {
             Self::Max => a.max(b),
             Self::Min => a.min(b),
             Self::Pow => a.powf(b),
+            Self::PRelu => a.max(0.0) + b * a.min(0.0),
         }
     }
 
@@ -98,6 +118,7 @@ impl BinaryFn {
             Self::Div => a / b,
             Self::Max => a.max(b),
             Self::Min => a.min(b),
+            Self::PRelu => a.max(0) + b.wrapping_mul(a.min(0)),
             Self::Pow if b < 0 => match a {
                 1 => 1,
                 -1 => 1 - 2 * (b & 1),
@@ -133,14 +154,17 @@ impl Op for Binary {
     fn launch(&self, caps: &Caps, inputs: &[Spec], outputs: &[Spec]) -> Result<Launches> {
         let output = &outputs[0];
         let strides = [&inputs[0], &inputs[1]].map(|input| broadcast_strides(&input.shape, &output.shape));
-        let dims = output.shape.dims();
-        let spread = Spread::new(output.elements().div_ceil(4), caps);
-        let launch = match (Access::of(dims, &strides[0]), Access::of(dims, &strides[1])) {
-            (Some(left), Some(right)) => vectors(spread, left, right),
-            _ => elements(spread, output.elements(), &merged_axes(dims, [&strides[0], &strides[1]])),
-        };
-        let launch = launch.variant("dtype", output.dtype.name()).variant("function", self.0.wgsl());
-        Ok(launch.bind_all(2, 1).into())
+        Ok(self.0.launch(caps, output, [&strides[0], &strides[1]]).into())
+    }
+
+    fn channels_last(&self, _: &Caps, inputs: &[Spec]) -> Option<ChannelsLast> {
+        let ranks = [inputs[0].shape.rank(), inputs[1].shape.rank()];
+        if ranks[0] == ranks[1] {
+            return is_image(&inputs[0]).then(|| ChannelsLast::following(*self, [0, 1]));
+        }
+        let image = usize::from(ranks[1] > ranks[0]);
+        let form = ImageBinary { function: self.0, image };
+        is_image(&inputs[image]).then(|| ChannelsLast::following(form, [image]))
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
@@ -179,6 +203,9 @@ impl Access {
             [(_, 0)] => Some(Self { kind: "splat", inner: 1, count: 1 }),
             &[(cols, 1), (_, 0)] if cols.is_multiple_of(4) => {
                 Some(Self { kind: "row", inner: 1, count: cols / 4 })
+            }
+            &[(cols, 1), (repeats, 0), (_, stride)] if cols.is_multiple_of(4) && stride == cols as isize => {
+                Some(Self { kind: "rows", inner: cols / 4 * repeats, count: cols / 4 })
             }
             &[(inner, 0), (count, 1)] | &[(inner, 0), (count, 1), (_, 0)] if inner.is_multiple_of(4) => {
                 Some(Self { kind: "splat", inner: inner / 4, count })
@@ -223,101 +250,4 @@ fn broadcast(tensor: &Tensor, shape: &Shape) -> Vec<f64> {
     let values = tensor.to_f64();
     let strides = broadcast_strides(&tensor.spec().shape, shape);
     super::strided::places(shape, &strides, 0).map(|place| values[place]).collect()
-}
-
-pub(super) fn cases() -> Vec<Case> {
-    let mut random = Random::new(3);
-    let mut cases = function_cases(&mut random);
-    cases.extend(shape_cases(&mut random));
-    cases.extend(edge_cases());
-    cases
-}
-
-/// Every function of every dtype.
-fn function_cases(random: &mut Random) -> Vec<Case> {
-    // Divisors and bases that keep away from zero and are positive.
-    let positive: Vec<f64> = (0..1_021).map(|i| 0.5 + f64::from(i) / 500.0).collect();
-    let mut cases = Vec::new();
-    for function in BinaryFn::ALL {
-        for dtype in DTYPES {
-            let positive = Tensor::from_f64(dtype, [1_021], &positive);
-            let mut random = |scale| random.tensor(dtype, [1_021], scale);
-            let inputs = match function {
-                BinaryFn::Pow if dtype.is_float() => vec![positive, random(3.0)],
-                BinaryFn::Pow => vec![random(9.0), random(4.0)],
-                BinaryFn::Div if dtype.is_float() => vec![random(4.0), positive],
-                _ => vec![random(1e3), random(4.0)],
-            };
-            cases.push(Case::new(format!("{function:?} {dtype}"), Binary(function), inputs));
-        }
-    }
-    cases
-}
-
-/// Every way of reading an operand.
-fn shape_cases(random: &mut Random) -> Vec<Case> {
-    let shapes: [(&[usize], &[usize]); 16] = [
-        (&[1], &[1]),
-        (&[], &[7]),
-        (&[5, 3], &[1]),
-        (&[3, 64], &[64]),
-        (&[3, 63], &[63]),
-        (&[2, 5, 8], &[5, 1]),
-        (&[2, 3, 4, 4], &[3, 1, 1]),
-        (&[2, 3, 3, 3], &[1, 3, 1, 1]),
-        (&[7, 1], &[1, 5]),
-        (&[4, 1, 12], &[3, 12]),
-        (&[6, 8], &[6, 1]),
-        (&[8, 1, 6, 1], &[7, 1, 5]),
-        (&[2, 1, 2, 1, 2, 1, 2, 1], &[3, 1, 3, 1, 3, 1, 3]),
-        (&[64], &[3, 64]),
-        (&[33, 97], &[33, 97]),
-        (&[1, 4_096], &[1, 4_096]),
-    ];
-    let mut cases = Vec::new();
-    for (left, right) in shapes {
-        for dtype in [DType::F32, DType::F16, DType::I32] {
-            let inputs = vec![random.tensor(dtype, left, 9.0), random.tensor(dtype, right, 9.0)];
-            cases.push(Case::new(format!("{left:?} and {right:?} {dtype}"), Binary(BinaryFn::Sub), inputs));
-        }
-    }
-    cases
-}
-
-fn edge_cases() -> Vec<Case> {
-    let integers = |left: &[i32], right: &[i32]| {
-        vec![Tensor::from_i32([left.len()], left), Tensor::from_i32([right.len()], right)]
-    };
-    let floats = |left: &[f32], right: &[f32]| {
-        vec![Tensor::from_f32([left.len()], left), Tensor::from_f32([right.len()], right)]
-    };
-    let case = |name: &str, function, inputs| Case::new(name, Binary(function), inputs);
-    vec![
-        case(
-            "division by zero and overflow",
-            BinaryFn::Div,
-            integers(&[7, -7, i32::MIN, 0, i32::MIN], &[0, 2, -1, 0, 0]),
-        ),
-        case(
-            "unsigned division by zero",
-            BinaryFn::Div,
-            vec![Tensor::from_u32([3], &[7, u32::MAX, 0]), Tensor::from_u32([3], &[0, 2, 0])],
-        ),
-        case(
-            "products that wrap",
-            BinaryFn::Mul,
-            integers(&[i32::MAX, 65_537, -3], &[i32::MAX, 65_537, 1 << 30]),
-        ),
-        case(
-            "integer powers",
-            BinaryFn::Pow,
-            integers(&[-2, -1, -1, 1, 0, 3, 2, -3], &[3, -3, -2, -9, 0, 21, -1, 0]),
-        ),
-        case(
-            "powers of negative numbers and zero",
-            BinaryFn::Pow,
-            floats(&[-2.0, -2.0, -3.0, 0.0, 0.0, -1.5, 0.0], &[2.0, 3.0, -1.0, 0.0, 2.0, 0.0, 0.5]),
-        ),
-        case("a root of a negative number", BinaryFn::Pow, floats(&[-2.0], &[0.5])),
-    ]
 }

@@ -1,7 +1,7 @@
 //! Concatenation along an axis.
 
 use super::cases::{Case, Random};
-use super::{Expect, Op, strided};
+use super::{ChannelsLast, Expect, Op, image, strided};
 use crate::kernel::{Caps, Kernel, Launch, Launches, Operand, Spread, count, params};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
@@ -92,6 +92,12 @@ impl Op for Concat {
             offset += self.inner(input);
         }
         Ok(steps.into())
+    }
+
+    fn channels_last(&self, _: &Caps, inputs: &[Spec]) -> Option<ChannelsLast> {
+        let last = Self { axis: image::axis_to_last(self.axis, inputs[0].shape.rank()) };
+        let images: Vec<usize> = (0..inputs.len()).collect();
+        image::is_image(&inputs[0]).then(|| ChannelsLast::following(last, images))
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

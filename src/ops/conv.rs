@@ -1,6 +1,7 @@
 //! Convolutions of images with one to three spatial axes, with bias, activation and residual in
 //! the same kernel.
 
+mod batch_norm;
 mod cases;
 mod depthwise;
 mod implicit_gemm;
@@ -24,8 +25,9 @@ use std::sync::Arc;
 /// taps t of x\[n, c, p stride + t dilation - pads\] w\[o, c, t\] (Conv of ONNX, convNd of torch).
 ///
 /// Inputs in order: x f32 `[n, c, spatial..]`; the weight `[o, c / groups, kernel..]` in f32, f16
-/// or bf16; with `bias` an f32 `[o]`; with `slope` an f32 `[o]`, the factor of negative sums (He et
-/// al. 2015, PReLU); with `residual` an f32 of the output's shape. Output f32 `[n, o, windows..]`.
+/// or bf16; with `bias` an f32 `[o]`; with `slope` an f32 `[o]` or `[o, 1..]`, the factor of
+/// negative sums (He et al. 2015, PReLU); with `residual` an f32 of the output's shape. Output f32
+/// `[n, o, windows..]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conv {
     /// The window over the spatial axes; its `ceil_mode` is false.
@@ -136,6 +138,11 @@ impl Op for Conv {
         Some(Arc::new(Self { activation, residual, ..self.clone() }))
     }
 
+    fn with_slope(&self) -> Option<(Arc<dyn Op>, usize)> {
+        let position = self.epilogue().slope_position()?;
+        Some((Arc::new(Self { slope: true, ..self.clone() }), position))
+    }
+
     fn with_residual(&self) -> Option<Arc<dyn Op>> {
         let residual = Some(ResidualPlace::AfterActivation);
         self.residual.is_none().then(|| Arc::new(Self { residual, ..self.clone() }) as Arc<dyn Op>)
@@ -204,10 +211,13 @@ impl Epilogue {
     pub(super) fn check(self, op: &dyn Op, inputs: &[Spec], output: &Spec) -> Result<()> {
         self.activation.check(op)?;
         let mut rest = inputs[2..].iter();
-        let channels = [output.shape.dims()[1]];
+        let mut channel = output.shape.dims()[1..].to_vec();
+        channel[1..].fill(1);
+        let slope = inputs.get(2 + usize::from(self.bias));
+        let slope_rank = if slope.is_some_and(|slope| slope.shape.rank() == 1) { 1 } else { channel.len() };
         for (has, what, dims) in [
-            (self.bias, "the bias", &channels[..]),
-            (self.slope, "the slope", &channels[..]),
+            (self.bias, "the bias", &channel[..1]),
+            (self.slope, "the slope", &channel[..slope_rank]),
             (self.residual.is_some(), "the residual", output.shape.dims()),
         ] {
             if let Some(input) = has.then(|| rest.next()).flatten() {
@@ -235,6 +245,12 @@ impl Epilogue {
         let residual = self.residual.map(|_| ResidualPlace::BeforeActivation);
         let free = self.activation == UnaryFn::Identity && !(self.slope && self.residual.is_some());
         free.then_some(Self { activation, residual, ..self })
+    }
+
+    /// Where a slope would stand among the inputs, if it can be added after all that is there.
+    pub(super) fn slope_position(self) -> Option<usize> {
+        let free = self.activation == UnaryFn::Identity && !self.slope && self.residual.is_none();
+        free.then(|| self.input_count())
     }
 
     /// The outputs `[n, o, ..]` of these sums.

@@ -145,6 +145,11 @@ impl Op for ConvTranspose {
         Some(Arc::new(Self { activation, residual, ..self.clone() }))
     }
 
+    fn with_slope(&self) -> Option<(Arc<dyn Op>, usize)> {
+        let position = self.epilogue().slope_position()?;
+        Some((Arc::new(Self { slope: true, ..self.clone() }), position))
+    }
+
     fn with_residual(&self) -> Option<Arc<dyn Op>> {
         let residual = Some(ResidualPlace::AfterActivation);
         self.residual.is_none().then(|| Arc::new(Self { residual, ..self.clone() }) as Arc<dyn Op>)

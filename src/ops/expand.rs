@@ -2,7 +2,7 @@
 
 use super::cases::{Case, Random};
 use super::strided::{self, MAX_AXES, broadcast_strides};
-use super::{Expect, Inputs, Op};
+use super::{ChannelsLast, Expect, Inputs, Op, image};
 use crate::kernel::{Caps, Launches};
 use crate::tensor::{DType, Shape, Spec, Tensor};
 use crate::{Error, Result};
@@ -33,6 +33,12 @@ impl Op for Expand {
     fn launch(&self, caps: &Caps, inputs: &[Spec], outputs: &[Spec]) -> Result<Launches> {
         let strides = broadcast_strides(&inputs[0].shape, &outputs[0].shape);
         Ok(strided::launch(caps, &outputs[0], &strides, 0).into())
+    }
+
+    fn channels_last(&self, _: &Caps, inputs: &[Spec]) -> Option<ChannelsLast> {
+        let same_rank = inputs[0].shape.rank() == self.dims.len();
+        let last = Self { dims: image::to_last_order(&self.dims) };
+        (same_rank && image::is_image(&inputs[0])).then(|| ChannelsLast::following(last, [0]))
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

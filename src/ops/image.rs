@@ -3,8 +3,8 @@
 //! A batch of images has one to three spatial axes (depth, height, width; the last ones exist).
 //! Operators work on three: [`three`] puts axes of size 1 in front.
 
-use super::Op;
-use crate::tensor::{Shape, Spec};
+use super::{Op, Transpose};
+use crate::tensor::{Shape, Spec, Tensor};
 use crate::{Error, Result};
 
 /// Where the channels of a batch of images lie.
@@ -98,6 +98,26 @@ pub fn axis_to_last(axis: usize, rank: usize) -> usize {
 /// A shape `[n, channels, spatial..]` as `[n, spatial.., channels]`; ranks below 3 as they are.
 pub fn to_last(shape: &Shape) -> Shape {
     to_last_order(shape.dims()).into()
+}
+
+/// A shape `[n, spatial.., channels]` as `[n, channels, spatial..]`; ranks below 3 as they are.
+pub fn to_first(shape: &Shape) -> Shape {
+    let mut dims = shape.dims().to_vec();
+    if dims.len() > 2 {
+        dims[1..].rotate_right(1);
+    }
+    dims.into()
+}
+
+/// An image of the other order in this one.
+pub(super) fn transposed_to(order: ImageOrder, image: &Tensor) -> Result<Tensor> {
+    let mut permutation: Vec<usize> = (0..image.dims().len()).collect();
+    match order {
+        ImageOrder::ChannelsFirst => permutation[1..].rotate_right(1),
+        ImageOrder::ChannelsLast => permutation[1..].rotate_left(1),
+    }
+    let mut outputs = Transpose { permutation }.reference(std::slice::from_ref(image))?;
+    Ok(outputs.swap_remove(0))
 }
 
 /// One value for each axis of `[n, channels, spatial..]`, in the order `[n, spatial.., channels]`.

@@ -3,8 +3,10 @@
 //! Pure: no device, no I/O. [`Op::launch`] is a function of [`Caps`] and specs alone, and
 //! [`Op::reference`] is the oracle that tests and `wginfer doctor` compare every kernel with.
 
+mod adaptive_pool;
 mod argmax;
 mod attention;
+mod batch_norm;
 mod binary;
 pub mod cases;
 mod cast;
@@ -12,17 +14,23 @@ mod concat;
 mod conv;
 mod conv_transpose;
 mod count_tokens;
+mod depth_space;
 mod embedding;
 mod expand;
 mod gather;
+mod group_norm;
 mod head_norm;
 pub mod image;
 mod layer_norm;
 mod linear;
+mod lrn;
 mod matmul;
+mod pad;
+mod pool;
 mod reduce;
 mod resample;
 mod reshape;
+mod resize;
 mod rms_norm;
 mod rope;
 mod rope_cache;
@@ -34,25 +42,33 @@ mod transpose;
 mod unary;
 mod unpack_pixels;
 
+pub use adaptive_pool::AdaptivePool;
 pub use argmax::ArgMax;
 pub use attention::{CachedAttention, INACTIVE, head_pitch};
+pub use batch_norm::BatchNorm;
 pub use binary::{Binary, BinaryFn};
 pub use cast::Cast;
 pub use concat::Concat;
 pub use conv::Conv;
 pub use conv_transpose::ConvTranspose;
 pub use count_tokens::CountTokens;
+pub use depth_space::{DepthMode, DepthToSpace, SpaceToDepth};
 pub use embedding::Embedding;
 pub use expand::Expand;
 pub use gather::Gather;
+pub use group_norm::GroupNorm;
 pub use head_norm::HeadNorm;
 pub use image::{ImageDims, ImageOrder, Window};
 pub use layer_norm::LayerNorm;
 pub use linear::{Linear, ResidualPlace};
+pub use lrn::Lrn;
 pub use matmul::MatMul;
+pub use pad::{Pad, PadMode};
+pub use pool::{Pool, PoolFn};
 pub use reduce::{Reduce, ReduceFn};
 pub use resample::{Resample, ResampleFilter, Taps};
 pub use reshape::Reshape;
+pub use resize::{Coordinates, NearestRounding, Resize, ResizeFilter};
 pub use rms_norm::RmsNorm;
 pub use rope::Rope;
 pub use rope_cache::RopeCache;
@@ -147,6 +163,13 @@ pub trait Op: std::fmt::Debug + Send + Sync + std::any::Any {
     /// The same operator with a function of each output after all that it does, where its
     /// kernels can do that.
     fn with_activation(&self, _activation: UnaryFn) -> Option<std::sync::Arc<dyn Op>> {
+        None
+    }
+
+    /// The same operator with a factor for negative results, f32 `[c, 1..]` for images
+    /// `[n, c, spatial..]`, after all that it does (PReLU), where its kernels can do that; and the
+    /// position of that factor among its inputs.
+    fn with_slope(&self) -> Option<(std::sync::Arc<dyn Op>, usize)> {
         None
     }
 

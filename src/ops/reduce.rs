@@ -1,11 +1,13 @@
 //! Sums, means, extremes and products over axes.
 //!
 //! Neighbouring axes are reduced by one dispatch; where others lie between them, by one for
-//! each run of neighbours, from the last.
+//! each run of neighbours, from the last. Where few results come from many numbers, these are
+//! reduced in parts, whose results are reduced again.
 
 use super::cases::{Case, ROW_SHAPES, Random};
-use super::{Expect, Inputs, Op};
-use crate::kernel::{Caps, Kernel, Launch, Launches, Operand, RowSpread, Spread, count, params};
+use super::image::{axis_to_last, is_image};
+use super::{ChannelsLast, Expect, Inputs, Op};
+use crate::kernel::{Caps, Kernel, Launch, Launches, Operand, RowSpread, Split, Spread, count, params};
 use crate::tensor::{DType, Shape, Spec, Tensor};
 use crate::{Error, Result};
 
@@ -18,6 +20,8 @@ params!(
         rows: u32,
         rows_per_group: u32,
         chunks: u32,
+        parts: u32,
+        part_chunks: u32,
         sign: f32,
         scale: f32,
     }
@@ -27,6 +31,8 @@ params!(
         items: u32,
         per_group: u32,
         length: u32,
+        parts: u32,
+        part: u32,
         inner: u32,
         sign: f32,
         scale: f32,
@@ -128,24 +134,70 @@ impl Reduce {
     }
 }
 
+/// Most numbers that one invocation sums up: more would lose digits.
+const MOST_SUMMED: usize = 4_096;
+
 impl Stage {
+    /// Elements of a vector of the inner axes.
+    fn chunk(&self) -> usize {
+        if self.inner.is_multiple_of(4) { 4 } else { 1 }
+    }
+
+    /// Whether the last axis is reduced.
+    fn is_rows(&self) -> bool {
+        self.inner == 1
+    }
+
+    /// How one dispatch splits the axis; for rows in chunks.
+    fn split(&self, caps: &Caps) -> Split {
+        if self.is_rows() {
+            return RowSpread::new(self.outer, self.length, caps).split(caps);
+        }
+        Split::new(self.length, self.outer * self.inner / self.chunk(), MOST_SUMMED, caps)
+    }
+
+    /// This stage, and those that reduce the parts of the one before.
+    fn with_merges(self, caps: &Caps) -> Vec<Self> {
+        let mut stages = vec![self];
+        let mut parts = self.split(caps).parts;
+        while parts > 1 {
+            let merge = Self { length: parts, ..self };
+            stages.push(merge);
+            parts = merge.split(caps).parts;
+        }
+        stages
+    }
+
     fn launch(&self, caps: &Caps, function: ReduceFn, scale: f32) -> Launch {
         let sign = if function == ReduceFn::Min { -1.0 } else { 1.0 };
-        let launch = if self.inner == 1 {
-            let spread = RowSpread::new(self.outer, self.length, caps);
-            let (rows, rows_per_group, chunks) = (spread.rows, spread.rows_per_group, spread.chunks);
-            let params = RowParams { rows, rows_per_group, chunks, sign, scale: scale * sign };
+        let scale = scale * sign;
+        let Split { parts, length } = self.split(caps);
+        let launch = if self.is_rows() {
+            let whole = RowSpread::new(self.outer, self.length, caps);
+            let part_chunks = length.min(whole.chunks as usize);
+            let spread = RowSpread::of_chunks(self.outer * parts, part_chunks, whole.vectors, caps);
+            let params = RowParams {
+                rows: spread.rows,
+                rows_per_group: spread.rows_per_group,
+                chunks: whole.chunks,
+                parts: count(parts),
+                part_chunks: spread.chunks,
+                sign,
+                scale,
+            };
             spread.launch(&REDUCE_ROWS).params(params)
         } else {
-            let chunk = if self.inner.is_multiple_of(4) { 4 } else { 1 };
-            let spread = Spread::new(self.outer * self.inner / chunk, caps);
+            let chunk = self.chunk();
+            let spread = Spread::of_loops(self.outer * parts * self.inner / chunk, length, caps);
             let params = ColumnParams {
                 items: spread.items,
                 per_group: spread.per_group,
                 length: count(self.length),
+                parts: count(parts),
+                part: count(length),
                 inner: count(self.inner / chunk),
                 sign,
-                scale: scale * sign,
+                scale,
             };
             let work = (self.outer * self.length * self.inner) as u64;
             let chunk = if chunk == 4 { "vec4<f32>" } else { "f32" };
@@ -175,6 +227,7 @@ impl Op for Reduce {
 
     fn launch(&self, caps: &Caps, inputs: &[Spec], outputs: &[Spec]) -> Result<Launches> {
         let stages = self.stages(inputs[0].shape.dims());
+        let stages: Vec<Stage> = stages.into_iter().flat_map(|stage| stage.with_merges(caps)).collect();
         let last = stages.len() - 1;
         let mut launches = Launches::default();
         for (i, stage) in stages.iter().enumerate() {
@@ -186,10 +239,25 @@ impl Op for Reduce {
             };
             launches.steps.push(stage.launch(caps, self.function, scale).bind([from, to]));
             if i != last {
-                launches.scratch.push(Spec::f32([stage.outer * stage.inner]));
+                launches.scratch.push(Spec::f32([stage.outer, stage.split(caps).parts, stage.inner]));
             }
         }
         Ok(launches)
+    }
+
+    fn channels_last(&self, _: &Caps, inputs: &[Spec]) -> Option<ChannelsLast> {
+        let rank = inputs[0].shape.rank();
+        if !is_image(&inputs[0]) {
+            return None;
+        }
+        let mut axes: Vec<usize> = (0..rank).filter(|&axis| self.is_reduced(axis)).collect();
+        axes.iter_mut().for_each(|axis| *axis = axis_to_last(*axis, rank));
+        let following = ChannelsLast::following(Self { axes, ..self.clone() }, [0]);
+        let kept = |axis: usize| self.keep_dims || !self.is_reduced(axis);
+        // The output is an image, or its axes are in the same order anyway.
+        let image_outputs = kept(0) && kept(1) && (2..rank).any(kept);
+        let same_order = !kept(1) || !(2..rank).any(kept);
+        (image_outputs || same_order).then_some(ChannelsLast { image_outputs, ..following })
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
@@ -248,5 +316,49 @@ pub(super) fn cases() -> Vec<Case> {
     let infinite = Tensor::from_f32([2, 2], &[f32::NEG_INFINITY, f32::NEG_INFINITY, f32::INFINITY, 1.0]);
     case(ReduceFn::Max, &[2, 2], &[1], false, infinite.clone());
     case(ReduceFn::Min, &[2, 2], &[0], false, infinite);
+    cases.extend(long_cases(&mut random));
+    cases.extend(image_cases(&mut random));
+    cases
+}
+
+/// More numbers than all loops of an invocation may walk over on some adapters.
+fn long_cases(random: &mut Random) -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut case = |function, dims: &[usize], axes: &[usize], input: Tensor| {
+        let name = format!("{function:?} of {dims:?} over {axes:?}");
+        let op = Reduce { function, axes: axes.to_vec(), keep_dims: false };
+        // Sums of up to 600,000 numbers in -1..1, in any order.
+        cases.push(Case::new(name, op, vec![input]).tolerance(5e-4, 1e-5));
+    };
+    let shapes: [(&[usize], &[usize]); 9] = [
+        (&[1, 70_001], &[1]),
+        (&[3, 200_004], &[1]),
+        (&[1, 600_001], &[1]),
+        (&[40, 15_001], &[1]),
+        (&[70_001, 1], &[0]),
+        (&[70_001, 3], &[0]),
+        (&[200_003, 4], &[0]),
+        (&[1, 600, 150, 8], &[1, 2]),
+        (&[4_099, 31], &[0]),
+    ];
+    for (dims, axes) in shapes {
+        for function in [ReduceFn::Sum, ReduceFn::Mean, ReduceFn::Max, ReduceFn::Min] {
+            case(function, dims, axes, random.f32(dims));
+        }
+    }
+    cases
+}
+
+/// Every kind of axes of images: they may come with their channels last.
+fn image_cases(random: &mut Random) -> Vec<Case> {
+    let mut cases = Vec::new();
+    let axes: [&[usize]; 9] = [&[2, 3], &[1], &[2], &[3], &[0], &[0, 2, 3], &[1, 2, 3], &[1, 3], &[0, 1]];
+    for axes in axes {
+        for keep_dims in [false, true] {
+            let op = Reduce { function: ReduceFn::Mean, axes: axes.to_vec(), keep_dims };
+            let name = format!("an image over {axes:?}, keep {keep_dims}");
+            cases.push(Case::new(name, op, vec![random.f32([2, 12, 5, 7])]));
+        }
+    }
     cases
 }

@@ -1,7 +1,8 @@
 //! The same elements under another shape.
 
 use super::cases::{Case, Random};
-use super::{Expect, Inputs, Op, strided};
+use super::image::{is_image, to_last_order};
+use super::{ChannelsLast, Expect, Inputs, Op, strided};
 use crate::kernel::{Caps, Kernel, Launches, Spread, params};
 use crate::tensor::{DType, Shape, Spec, Tensor};
 use crate::{Error, Result};
@@ -50,6 +51,21 @@ impl Op for Reshape {
         true
     }
 
+    /// Where no element moves with the channels last either.
+    fn channels_last(&self, _: &Caps, inputs: &[Spec]) -> Option<ChannelsLast> {
+        let from = inputs[0].shape.dims();
+        if !is_image(&inputs[0]) {
+            return None;
+        }
+        // The same pixels in other spatial axes.
+        if (3..=5).contains(&self.dims.len()) && self.dims[..2] == from[..2] {
+            return Some(ChannelsLast::following(Self { dims: to_last_order(&self.dims) }, [0]));
+        }
+        let in_order = from[1] == 1 || from[2..].iter().all(|&size| size == 1);
+        let form = || ChannelsLast { image_outputs: false, ..ChannelsLast::following(self.clone(), [0]) };
+        in_order.then(form)
+    }
+
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         Ok(vec![inputs[0].clone().reshaped(self.dims.as_slice())])
     }
@@ -58,10 +74,21 @@ impl Op for Reshape {
 pub(super) fn cases() -> Vec<Case> {
     let mut random = Random::new(7);
     let mut cases = Vec::new();
-    for (from, to) in [(vec![1], vec![]), (vec![3, 5], vec![15, 1]), (vec![64, 33], vec![2, 32, 33])] {
+    let shapes: [(&[usize], &[usize]); 9] = [
+        (&[1], &[]),
+        (&[3, 5], &[15, 1]),
+        (&[64, 33], &[2, 32, 33]),
+        (&[2, 5, 1, 1], &[2, 5]),
+        (&[2, 1, 3, 5], &[6, 5]),
+        (&[2, 6, 3, 5], &[2, 6, 15]),
+        (&[2, 6, 15], &[2, 6, 1, 3, 5]),
+        (&[2, 6, 3, 5], &[2, 90]),
+        (&[2, 6, 3, 5], &[2, 2, 3, 15]),
+    ];
+    for (from, to) in shapes {
         for dtype in [DType::F32, DType::F16, DType::I32] {
-            let input = random.tensor(dtype, from.clone(), 99.0);
-            let op = Reshape { dims: to.clone() };
+            let input = random.tensor(dtype, from, 99.0);
+            let op = Reshape { dims: to.to_vec() };
             cases.push(Case::new(format!("{from:?} to {to:?} {dtype}"), op, vec![input]));
         }
     }

@@ -2,7 +2,7 @@
 
 use super::cases::{Case, Random};
 use super::strided::{self, MAX_AXES};
-use super::{Expect, Inputs, Op};
+use super::{ChannelsLast, Expect, Inputs, Op, image};
 use crate::kernel::{Caps, Launches};
 use crate::tensor::{DType, Shape, Spec, Tensor};
 use crate::{Error, Result};
@@ -95,6 +95,11 @@ impl Op for Slice {
     fn launch(&self, caps: &Caps, inputs: &[Spec], outputs: &[Spec]) -> Result<Launches> {
         let (strides, offset) = self.strides_and_offset(&inputs[0].shape);
         Ok(strided::launch(caps, &outputs[0], &strides, offset).into())
+    }
+
+    fn channels_last(&self, _: &Caps, inputs: &[Spec]) -> Option<ChannelsLast> {
+        let last = Self { ranges: image::to_last_order(&self.ranges) };
+        image::is_image(&inputs[0]).then(|| ChannelsLast::following(last, [0]))
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

@@ -67,6 +67,10 @@ pub(super) fn cases() -> Vec<Case> {
             cases.push(Case::new(name, Softmax { logarithm }, vec![input]));
         }
     }
+    for dims in [[1, 200_000], [2, 200_001], [40, 30_001]] {
+        let input = random.tensor(DType::F32, dims, 8.0);
+        cases.push(Case::new(format!("{dims:?}"), Softmax { logarithm: true }, vec![input]));
+    }
     let large = Tensor::from_f32([2, 3], &[1e4, 1e4, -1e4, f32::NEG_INFINITY, 0.0, -200.0]);
     cases.push(Case::new("large values and minus infinity", Softmax { logarithm: false }, vec![large]));
     let scalar = Tensor::from_f32(vec![], &[3.0]);

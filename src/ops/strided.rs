@@ -73,7 +73,8 @@ pub(super) fn broadcast_strides(from: &Shape, to: &Shape) -> Vec<isize> {
 
 /// The dispatch that fills `output` from `input`, of the same dtype (two or four bytes).
 pub(super) fn launch(caps: &Caps, output: &Spec, strides: &[isize], offset: usize) -> Launch {
-    let axes = merged_axes(output.shape.dims(), [strides]);
+    let mut axes = merged_axes(output.shape.dims(), [strides]);
+    let quads = in_quads(&mut axes, offset);
     let dims = axis_values(&axes, |axis| count(axis.size));
     // Negative strides wrap, and so does the kernel's arithmetic.
     let strides = axis_values(&axes, |axis| axis.strides[0] as u32);
@@ -87,9 +88,22 @@ pub(super) fn launch(caps: &Caps, output: &Spec, strides: &[isize], offset: usiz
         dims_high: dims[1],
         strides_low: strides[0],
         strides_high: strides[1],
-        offset: count(offset),
+        offset: count(if quads { offset / 4 } else { offset }),
     };
-    spread.launch(&STRIDED).variant("bytes", count(output.dtype.size())).params(params).bind_all(1, 1)
+    let launch = spread.launch(&STRIDED).variant("bytes", count(output.dtype.size())).variant("quads", quads);
+    launch.params(params).bind_all(1, 1)
+}
+
+/// Counts sizes and strides in vectors of four elements, where only whole ones are moved.
+fn in_quads(axes: &mut [Axis<1>], offset: usize) -> bool {
+    let Some((inner, outer)) = axes.split_first_mut() else { return false };
+    let whole = inner.strides == [1] && inner.size.is_multiple_of(4) && offset.is_multiple_of(4);
+    if !whole || outer.iter().any(|axis| axis.strides[0] % 4 != 0) {
+        return false;
+    }
+    inner.size /= 4;
+    outer.iter_mut().for_each(|axis| axis.strides[0] /= 4);
+    true
 }
 
 /// The places in the input of all elements of an output, in order.
@@ -124,5 +138,17 @@ mod tests {
         assert_eq!(axes, [Axis { size: 4, strides: [1, 1] }, Axis { size: 6, strides: [4, 0] }]);
         assert_eq!(merged_axes(&[2, 3, 4], [&[12, 4, 1]]), [Axis { size: 24, strides: [1] }]);
         assert_eq!(merged_axes(&[1, 1], [&[1, 1]]), []);
+    }
+
+    #[test]
+    fn whole_vectors_are_moved_where_all_lie_at_multiples_of_four() {
+        let axes = |inner, outer| [Axis { size: 8, strides: [inner] }, Axis { size: 3, strides: [outer] }];
+        let mut reversed = axes(1, -8);
+        assert!(in_quads(&mut reversed, 16));
+        assert_eq!(reversed, [Axis { size: 2, strides: [1] }, Axis { size: 3, strides: [-2] }]);
+        for (inner, outer, offset) in [(1, 8, 2), (1, 6, 4), (2, 8, 4), (-1, 8, 4), (0, 4, 0)] {
+            assert!(!in_quads(&mut axes(inner, outer), offset), "{inner} {outer} {offset}");
+        }
+        assert!(!in_quads(&mut [], 0));
     }
 }

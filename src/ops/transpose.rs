@@ -1,8 +1,9 @@
 //! Permutation of axes.
 
 use super::cases::{Case, Random};
+use super::image::{axis_to_last, is_image};
 use super::strided::{self, MAX_AXES};
-use super::{Expect, Inputs, Op};
+use super::{ChannelsLast, Expect, Inputs, Op, Reshape};
 use crate::kernel::{Caps, Launches};
 use crate::tensor::{DType, Shape, Spec, Tensor};
 use crate::{Error, Result};
@@ -48,6 +49,21 @@ impl Op for Transpose {
         Ok(strided::launch(caps, &outputs[0], &self.strides(&inputs[0].shape), 0).into())
     }
 
+    /// Where the input has its channels last, often no element moves.
+    fn channels_last(&self, _: &Caps, inputs: &[Spec]) -> Option<ChannelsLast> {
+        let shape = &inputs[0].shape;
+        let permutation: Vec<usize> =
+            self.permutation.iter().map(|&axis| axis_to_last(axis, shape.rank())).collect();
+        let dims = self.output(shape).dims().to_vec();
+        let moved = self.permutation.iter().zip(&permutation).filter(|&(&axis, _)| shape.dims()[axis] != 1);
+        let form = if moved.map(|(_, axis)| axis).is_sorted() {
+            ChannelsLast::following(Reshape { dims }, [0])
+        } else {
+            ChannelsLast::following(Self { permutation }, [0])
+        };
+        is_image(&inputs[0]).then_some(ChannelsLast { image_outputs: false, ..form })
+    }
+
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let shape = &inputs[0].spec().shape;
         Ok(vec![strided::reference(&inputs[0], &self.output(shape), &self.strides(shape), 0)])
@@ -56,7 +72,7 @@ impl Op for Transpose {
 
 pub(super) fn cases() -> Vec<Case> {
     let mut random = Random::new(4);
-    let shapes: [(&[usize], &[usize]); 9] = [
+    let shapes: [(&[usize], &[usize]); 13] = [
         (&[1], &[0]),
         (&[5, 7], &[1, 0]),
         (&[64, 33], &[1, 0]),
@@ -66,6 +82,10 @@ pub(super) fn cases() -> Vec<Case> {
         (&[2, 3, 8, 8], &[0, 2, 3, 1]),
         (&[2, 3, 2, 3, 2, 3], &[5, 3, 1, 4, 2, 0]),
         (&[97, 101], &[1, 0]),
+        (&[2, 3, 5, 7], &[0, 3, 1, 2]),
+        (&[2, 3, 5, 7], &[1, 0, 3, 2]),
+        (&[2, 1, 5, 7], &[3, 0, 2, 1]),
+        (&[2, 3, 5], &[0, 2, 1]),
     ];
     let mut cases = Vec::new();
     for (dims, permutation) in shapes {

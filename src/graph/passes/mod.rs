@@ -12,9 +12,11 @@ use crate::Result;
 /// # Errors
 /// When a folded node's reference fails, or the graph is not well formed.
 pub fn optimise(graph: &mut Graph) -> Result<()> {
-    let passes: [fn(&mut Graph) -> Result<()>; 5] = [
+    let passes: [fn(&mut Graph) -> Result<()>; 7] = [
         fold::fold_constants,
+        fuse::fuse_batch_norms,
         fuse::fuse_activations,
+        fuse::fuse_slopes,
         fuse::fuse_residuals,
         // An activation may follow the addition.
         fuse::fuse_activations,
