@@ -1,9 +1,10 @@
-//! Speed of the two model shapes with random weights; see also `wginfer bench text`.
+//! Speed of language models and of networks for images with random weights; see also
+//! `wginfer bench text` and `wginfer bench vision`.
 //!
 //! `cargo bench --bench models`
 
 use std::time::Instant;
-use wginfer::bench::{ModelShape, measure_shape};
+use wginfer::bench::{ImageShape, ModelShape, measure_image_shape, measure_shape};
 use wginfer::gpu::Gpu;
 use wginfer::tensor::DType;
 
@@ -12,6 +13,10 @@ fn main() -> wginfer::Result<()> {
         // Each shape gets a device of its own, so that its first token compiles its shaders.
         let started = Instant::now();
         println!("{}", measure_shape(&Gpu::new()?, shape, DType::F32, 5, started)?);
+    }
+    for shape in ImageShape::ALL {
+        let started = Instant::now();
+        println!("{}", measure_image_shape(&Gpu::new()?, shape, DType::F32, 5, started)?);
     }
     Ok(())
 }

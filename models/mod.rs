@@ -4,3 +4,4 @@
 pub mod config;
 pub mod decoder;
 pub mod preprocess;
+pub mod vision;

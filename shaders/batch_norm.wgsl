@@ -25,7 +25,7 @@ ${params} params: Params;
 //# include "lib/activate.wgsl"
 
 fn compute(item: u32) {
-    let channel = item / params.inner % params.channels;
+    let channel = item ${"/ params.inner " if channel == "f32" else ""}% params.channels;
     let scale = inverseSqrt(variance[channel] + params.eps) * weight[channel];
     output[item] = ${"activate" if value == "f32" else "activate_vector"}((x[item] - mean[channel]) * scale + bias[channel]);
 }

@@ -16,29 +16,45 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> output: array<Packed>;  // [items]
 ${params} params: Params;
 
+fn strides(axis: u32) -> vec2<u32> {
+    return vec2<u32>(
+        of_axis(params.left_low, params.left_high, axis),
+        of_axis(params.right_low, params.right_high, axis),
+    );
+}
+
 // Where an element of the output lies in the left and in the right operand.
 fn places(element: u32) -> vec2<u32> {
     var rest = element;
     var place = vec2<u32>(0u);
-    for (var axis = 0u; axis < params.axes; axis++) {
+    for (var axis = 0u; axis + 1u < params.axes; axis++) {
         let size = of_axis(params.dims_low, params.dims_high, axis);
-        let strides = vec2<u32>(
-            of_axis(params.left_low, params.left_high, axis),
-            of_axis(params.right_low, params.right_high, axis),
-        );
-        place += rest % size * strides;
-        rest /= size;
+        let outer = rest / size;
+        place += (rest - outer * size) * strides(axis);
+        rest = outer;
     }
-    return place;
+    return place + rest * strides(params.axes - 1u);
 }
 
 fn compute(item: u32) {
     var a: Values;
     var b: Values;
+    var element = item * 4u;
+    var source = places(element);
+    // Divisions are slow: within the innermost axis, the next element is one stride away.
+    var column = element % max(params.dims_low.x, 1u);
     for (var i = 0u; i < 4u; i++) {
-        let place = places(min(item * 4u + i, params.elements - 1u));
-        a[i] = unpack_one(left[place.x / WORD], place.x);
-        b[i] = unpack_one(right[place.y / WORD], place.y);
+        a[i] = unpack_one(left[source.x / WORD], source.x);
+        b[i] = unpack_one(right[source.y / WORD], source.y);
+        element++;
+        if element >= params.elements { break; }
+        column++;
+        if column < params.dims_low.x {
+            source += vec2<u32>(params.left_low.x, params.right_low.x);
+        } else {
+            source = places(element);
+            column = 0u;
+        }
     }
     output[item] = pack(${function}(a, b));
 }

@@ -32,11 +32,12 @@ fn place(element: u32) -> Place {
     for (var axis = 0u; axis < params.axes; axis++) {
         let dim = of_axis(params.dims_low, params.dims_high, axis);
         let size = of_axis(params.sizes_low, params.sizes_high, axis);
-        let position = rest % dim - of_axis(params.before_low, params.before_high, axis);
+        let outer = rest / dim;
+        let position = rest - outer * dim - of_axis(params.before_low, params.before_high, axis);
         place.inside = place.inside && ${"position < size" if mode == "constant" else "true"};
         place.index += u32(within(bitcast<i32>(position), bitcast<i32>(size))) * stride;
         stride *= size;
-        rest /= dim;
+        rest = outer;
     }
     return Place(select(0u, place.index, place.inside), place.inside);
 }

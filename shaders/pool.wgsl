@@ -1,6 +1,7 @@
 // Pools of images with channels last: an item is the largest element, or the average, of one
 // window of one channel, or of four. Takes `value`: "f32" or "vec4<f32>", channels of an item;
-// `average`; `adaptive`: windows divide the image into about equal parts.
+// `average`; `adaptive`: windows divide the image into about equal parts; `dilated` and `volumes`:
+// whether some dilation and the depth of the output are not 1, for divisions are slow.
 alias Value = ${value};
 
 struct Params {
@@ -38,7 +39,7 @@ fn window(place: vec3<u32>) -> Box {
 //# else
 // Number of elements before `end`, of those at start, start + dilation, ...
 fn taps_before(end: vec3<u32>, start: vec3<u32>) -> vec3<u32> {
-    return (end - min(start, end) + params.dilation.xyz - 1u) / params.dilation.xyz;
+    return ${"(end - min(start, end) + params.dilation.xyz - 1u) / params.dilation.xyz" if dilated else "end - min(start, end)"};
 }
 
 // Positions count from the start of the padding.
@@ -58,7 +59,7 @@ fn compute(item: u32) {
     let channel = item - pixels * params.image.w;
     let lines = pixels / params.output.z;
     let planes = lines / params.output.y;
-    let image = planes / params.output.x;
+    let image = ${"planes / params.output.x" if volumes else "planes"};
     let box = window(vec3<u32>(planes - image * params.output.x, lines - planes * params.output.y, pixels - lines * params.output.z));
     let step = params.dilation.z * params.image.w;
     var bits = ${"0u" if average else "0xff800000u"}; // minus infinity, of which WGSL has no constant

@@ -17,12 +17,13 @@ ${params} params: Params;
 fn place(element: u32) -> u32 {
     var rest = element;
     var place = params.offset;
-    for (var axis = 0u; axis < params.axes; axis++) {
+    for (var axis = 0u; axis + 1u < params.axes; axis++) {
         let size = of_axis(params.dims_low, params.dims_high, axis);
-        place += rest % size * of_axis(params.strides_low, params.strides_high, axis);
-        rest /= size;
+        let outer = rest / size;
+        place += (rest - outer * size) * of_axis(params.strides_low, params.strides_high, axis);
+        rest = outer;
     }
-    return place;
+    return place + rest * of_axis(params.strides_low, params.strides_high, params.axes - 1u);
 }
 
 //# if quads
@@ -36,8 +37,21 @@ fn compute(item: u32) { output[item] = input[place(item)]; }
 
 fn compute(item: u32) {
     var elements: vec4<u32>;
+    var element = item * 4u;
+    var source = place(element);
+    // Divisions are slow: within the innermost axis, the next element is one stride away.
+    var column = element % max(params.dims_low.x, 1u);
     for (var i = 0u; i < 4u; i++) {
-        elements[i] = read_element(place(min(item * 4u + i, params.elements - 1u)));
+        elements[i] = read_element(source);
+        element++;
+        if element >= params.elements { break; }
+        column++;
+        if column < params.dims_low.x {
+            source += params.strides_low.x;
+        } else {
+            source = place(element);
+            column = 0u;
+        }
     }
     output[item] = join(elements);
 }

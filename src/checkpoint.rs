@@ -12,9 +12,22 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-/// Endings of tensors that published checkpoints carry though they are computed, not learned.
-const COMPUTED: [&str; 5] =
-    [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"];
+/// Endings of tensors that published checkpoints carry though they are computed, not learned, or
+/// of no use once a model is trained.
+const COMPUTED: [&str; 9] = [
+    ".rotary_emb.inv_freq",
+    ".attn.bias",
+    ".attn.masked_bias",
+    ".attention.bias",
+    ".attention.masked_bias",
+    // Batch norms count the steps of the training.
+    ".num_batches_tracked",
+    // Always 0, 1, 2, ...
+    ".dfl.conv.weight",
+    // Tasks other than classification read it.
+    ".pooler.dense.weight",
+    ".pooler.dense.bias",
+];
 
 /// Named tensors of a model with the dtype that its matrices are to have on the device.
 #[derive(Debug)]
@@ -107,12 +120,13 @@ impl<'a> Checkpoint<'a> {
         }
     }
 
-    /// A vector put together from parts of vectors.
+    /// A vector put together from parts of vectors, or of tensors of any shape taken as such.
     fn vector(&self, source: &WeightSource, dtype: DType) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         for part in &source.segments {
-            let format = RowFormat { dtype, pitch: part.shape.elements(), transposed: false };
-            let whole = self.convert(part, 0..1, format)?;
+            let (rows, cols) = part.shape.rows_and_cols();
+            let format = RowFormat { dtype, pitch: cols, transposed: false };
+            let whole = self.convert(part, 0..rows, format)?;
             bytes.extend_from_slice(&whole[part.rows.start * dtype.size()..part.rows.end * dtype.size()]);
         }
         Ok(bytes)

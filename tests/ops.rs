@@ -5,8 +5,12 @@ mod common;
 
 use wginfer::doctor::{self, compare};
 use wginfer::gpu::Gpu;
+use wginfer::graph::{Graph, ValueId};
 use wginfer::kernel::{Caps, Form};
 use wginfer::ops::cases::{self, Case};
+use wginfer::ops::{ImageOrder, Pool, PoolFn, Window};
+use wginfer::session::{NoWeights, Session};
+use wginfer::tensor::{DType, Spec, Tensor, Tolerance};
 
 /// Runs `check` on every case that the filter lets through, and lists all failures.
 fn for_all_cases(change: impl Fn(Caps) -> Caps, check: impl Fn(&Gpu, &Case) -> Result<(), String>) {
@@ -75,6 +79,67 @@ fn checked_shaders_are_bit_identical() {
                 let checked = outputs(&gpu.with_checks(true))?;
                 let same = unchecked.iter().zip(&checked).all(|(a, b)| a.bytes() == b.bytes());
                 if same { Ok(()) } else { Err("differs with run-time checks".into()) }
+            },
+        );
+    }
+}
+
+/// The inputs of a case that are images for an operator that follows their order.
+fn followed_images(gpu: &Gpu, case: &Case) -> Vec<usize> {
+    let specs: Vec<Spec> = case.inputs.iter().map(|input| input.spec().clone()).collect();
+    let form = case.op.channels_last(gpu.caps(), &specs).filter(|form| !form.required);
+    let images = form.map_or(Vec::new(), |form| form.images);
+    let is_image = |&input: &usize| {
+        let has_axes = ImageOrder::ChannelsFirst.dims(case.op.as_ref(), &specs[input]).is_ok();
+        has_axes && specs[input].dtype == DType::F32
+    };
+    if images.iter().all(is_image) { images } else { Vec::new() }
+}
+
+/// Runs a case whose images come from an operator that makes them with their channels last.
+fn run_following(gpu: &Gpu, case: &Case, images: &[usize]) -> wginfer::Result<Vec<Tensor>> {
+    let mut graph = Graph::new();
+    let mut ids: Vec<ValueId> = Vec::new();
+    for (index, tensor) in case.inputs.iter().enumerate() {
+        let mut id = graph.input(format!("input {index}"), tensor.spec().clone());
+        if images.contains(&index) {
+            let copy = Pool::new(PoolFn::Max, Window::new(vec![1; tensor.dims().len() - 2]));
+            id = graph.add_one(copy, &[id])?;
+        }
+        ids.push(id);
+    }
+    let outputs = graph.add_shared(case.op.clone(), &ids)?;
+    for (index, id) in outputs.iter().enumerate() {
+        graph.output(format!("output {index}"), *id);
+    }
+    let names = |kind, count| (0..count).map(move |index| format!("{kind} {index}"));
+    let (inputs, outputs): (Vec<String>, Vec<String>) =
+        (names("input", ids.len()).collect(), names("output", outputs.len()).collect());
+    let given: Vec<(&str, &[u8])> =
+        inputs.iter().map(String::as_str).zip(case.inputs.iter().map(Tensor::bytes)).collect();
+    let wanted: Vec<&str> = outputs.iter().map(String::as_str).collect();
+    let mut session = Session::new(gpu, None);
+    let plan = session.add(vec![graph], &NoWeights, &mut |_, _| {})?[0];
+    session.run(plan, &given, &wanted, &|| false)
+}
+
+/// An operator that follows the order of images gives the same in either.
+#[test]
+fn images_that_come_with_their_channels_last() {
+    for form in [Form::Software, Form::Subgroup] {
+        for_all_cases(
+            |caps| caps.with_form(form),
+            |gpu, case| {
+                let images = followed_images(gpu, case);
+                if images.is_empty() {
+                    return Ok(());
+                }
+                let outputs = run_following(gpu, case, &images).map_err(|error| error.to_string())?;
+                let wanted = case.op.reference(&case.inputs).map_err(|error| error.to_string())?;
+                let differ = outputs.iter().zip(&wanted).find_map(|(got, want)| {
+                    case.tolerance.unwrap_or(Tolerance::of(want.dtype())).mismatch(got, want)
+                });
+                differ.map_or(Ok(()), |mismatch| Err(mismatch.to_string()))
             },
         );
     }

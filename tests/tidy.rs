@@ -62,10 +62,25 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "checkpoint",
         ],
     ),
-    // Measures kernels at the shapes of models, and text generation; nothing imports it.
+    // Measures kernels at the shapes of models, text generation and networks for images; nothing
+    // imports it.
     (
         "bench",
-        &["error", "cancel", "tensor", "kernel", "ops", "graph", "nn", "models", "gpu", "session", "text"],
+        &[
+            "error",
+            "cancel",
+            "tensor",
+            "kernel",
+            "ops",
+            "graph",
+            "nn",
+            "models",
+            "gpu",
+            "session",
+            "weights",
+            "checkpoint",
+            "text",
+        ],
     ),
 ];
 

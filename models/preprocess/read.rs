@@ -46,6 +46,9 @@ fn read(fields: &Fields<'_>, defaults: &Preprocess) -> Result<Preprocess> {
     if fields.boolean("do_flip_channel_order")? == Some(true) {
         read.channels = Channels::Bgr;
     }
+    if fields.boolean("do_grayscale")? == Some(true) {
+        read.channels = Channels::Gray;
+    }
     read_values(fields, kind, &mut read)?;
     Ok(read)
 }

@@ -1,5 +1,5 @@
-//! Measures speed: of whole models ([`measure_model`], [`measure_shape`]) and of single kernels
-//! ([`measure_kernels`]), beside the bandwidth of this machine's memory in the same run.
+//! Measures speed: of whole models ([`measure_model`], [`measure_shape`], [`measure_image_model`],
+//! [`measure_image_shape`]) and of single kernels ([`measure_kernels`]), beside the bandwidth of this machine's memory in the same run.
 //!
 //! Returns rows and prints nothing; the reports' `Display` is a table. Speeds are medians with
 //! their range: software adapters share their processors with everything else that runs.
@@ -8,11 +8,13 @@ mod bandwidth;
 mod kernels;
 mod shapes;
 mod text;
+mod vision;
 
 pub use bandwidth::{Bandwidth, measure_bandwidth};
 pub use kernels::{KernelReport, KernelRow, measure_kernels};
 pub use shapes::{ModelShape, RandomWeights};
 pub use text::{DecodeSpeed, PromptSpeed, TextReport, measure_model, measure_shape};
+pub use vision::{ImageShape, LayerRow, VisionReport, measure_image_model, measure_image_shape};
 
 use crate::gpu::Gpu;
 use serde::Serialize;

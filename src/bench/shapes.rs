@@ -4,7 +4,7 @@ use crate::graph::WeightSource;
 use crate::models::config::DecoderConfig;
 use crate::ops::cases::Random;
 use crate::session::WeightRows;
-use crate::tensor::{DType, Spec};
+use crate::tensor::{DType, Shape, Spec};
 use crate::{Error, Result};
 use half::{bf16, f16};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -84,36 +84,42 @@ impl ModelShape {
     }
 }
 
-/// Weights made up while they are uploaded: vectors of ones, matrices uniform around 0 with a
-/// deviation of 0.02, the same at each start.
+/// Weights made up while they are uploaded, the same at each start: vectors of ones; matrices
+/// uniform around 0 with a deviation of 0.02; kernels of convolutions with one that keeps values
+/// at their size (He et al. 2015), so that no deep network ends in denormal numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct RandomWeights;
 
-/// Bound of the matrices' elements: a uniform deviation of 0.02.
-const LIMIT: f32 = 0.034_641;
+/// Bound of the elements of a weight: the uniform deviation times the root of 3.
+fn limit(shape: &Shape) -> f32 {
+    match shape.dims() {
+        [_, inner @ ..] if inner.len() > 1 => (6.0 / inner.iter().product::<usize>() as f32).sqrt(),
+        _ => 0.034_641,
+    }
+}
 
 impl WeightRows for RandomWeights {
     fn rows(&self, source: &WeightSource, spec: &Spec, rows: Range<usize>, pitch: usize) -> Result<Vec<u8>> {
         if spec.shape.rank() == 1 {
             return Ok(pack(spec.dtype, std::iter::repeat_n(1.0, pitch)));
         }
-        let (_, cols) = spec.shape.rows_and_cols();
+        let ((_, cols), limit) = (spec.shape.rows_and_cols(), limit(&spec.shape));
         let mut hasher = DefaultHasher::new();
         source.hash(&mut hasher);
         let seed = hasher.finish();
         let mut bytes = Vec::with_capacity(rows.len() * pitch * spec.dtype.size());
         for row in rows {
             let mut random = Random::new(seed ^ (row as u64) << 32);
-            let row = (0..pitch).map(|col| if col < cols { element(&mut random) } else { 0.0 });
+            let row = (0..pitch).map(|col| if col < cols { limit * unit(&mut random) } else { 0.0 });
             bytes.extend(pack(spec.dtype, row));
         }
         Ok(bytes)
     }
 }
 
-fn element(random: &mut Random) -> f32 {
-    let unit = (random.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0;
-    unit * LIMIT
+/// A number from -1 to 1.
+fn unit(random: &mut Random) -> f32 {
+    (random.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0
 }
 
 fn pack(dtype: DType, values: impl Iterator<Item = f32>) -> Vec<u8> {

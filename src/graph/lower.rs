@@ -82,12 +82,6 @@ impl<'a> Lowering<'a> {
                 let name = node.name.clone();
                 self.replace(node, form).map_err(|error| (name, error))
             }
-            _ if self.is_known(&node) => {
-                let (input, output) = (self.last[&node.inputs[0]], node.outputs[0]);
-                let op = Arc::new(Reshape { dims: self.graph.spec(output).shape.dims().to_vec() });
-                self.graph.nodes.push(Node { op, inputs: vec![input], ..node });
-                Ok(())
-            }
             _ => {
                 for id in &node.inputs {
                     self.channels_first(*id);
@@ -104,14 +98,6 @@ impl<'a> Lowering<'a> {
     fn comes_last(&self, id: ValueId) -> bool {
         let elsewhere = self.borders.contains(&id) && self.graph.spec(id).shape.rank() == 3;
         self.last.contains_key(&id) && !elsewhere
-    }
-
-    /// Whether a node makes of an image what lies with its channels last already.
-    fn is_known(&self, node: &Node) -> bool {
-        let op: &dyn Any = node.op.as_ref();
-        let Some(Transpose { permutation }) = op.downcast_ref() else { return false };
-        let rank = permutation.len();
-        rank > 2 && *permutation == to_last(rank) && self.comes_last(node.inputs[0])
     }
 
     /// Adds the form of a node that works with channels last.

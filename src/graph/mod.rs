@@ -19,6 +19,7 @@ pub use plan::{BufferRef, Plan, PlannedWeight, Step, WeightData};
 
 use crate::ops::{Op, Preparation};
 use crate::tensor::{Spec, Tensor};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A value of a graph.
@@ -137,6 +138,21 @@ impl Graph {
         }
         counts
     }
+}
+
+/// Elements of all tensors of files that graphs read, each tensor once.
+pub fn count_parameters<'g>(graphs: impl IntoIterator<Item = &'g Graph>) -> u64 {
+    let mut tensors = BTreeMap::new();
+    for graph in graphs {
+        for (_, value) in graph.values() {
+            if let Source::Weight(source) = &value.source {
+                tensors.extend(
+                    source.segments.iter().map(|part| (part.tensor.clone(), part.shape.elements() as u64)),
+                );
+            }
+        }
+    }
+    tensors.values().sum()
 }
 
 impl std::fmt::Display for Graph {

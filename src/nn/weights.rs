@@ -1,5 +1,6 @@
 //! Names of weights: a path into the checkpoint, and the dtypes that they have on the device.
 
+use crate::Result;
 use crate::graph::{Graph, Segment, ValueId, WeightSource};
 use crate::tensor::{DType, Shape, Spec};
 
@@ -40,6 +41,20 @@ impl<'a> Scope<'a> {
         if self.path.is_empty() { tensor.to_owned() } else { format!("{}.{tensor}", self.path) }
     }
 
+    /// Calls `body` with the place below; the nodes that it adds carry its name.
+    ///
+    /// # Errors
+    /// Those of `body`.
+    pub fn at<T>(
+        &self,
+        graph: &mut Graph,
+        path: &str,
+        body: impl FnOnce(&mut Graph, &Scope<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let name = self.name(path);
+        graph.scope(path, |graph| body(graph, &Scope::new(self.types, &name)))
+    }
+
     /// A vector `[length]`, always f32 on the device.
     pub fn vector(&self, graph: &mut Graph, tensor: &str, length: usize) -> ValueId {
         let segment = Segment { tensor: self.name(tensor), shape: Shape::from([length]), rows: 0..length };
@@ -59,6 +74,16 @@ impl<'a> Scope<'a> {
         let spec = Spec::new(self.types.matrix(&name), dims);
         let segment = Segment { tensor: name, shape, rows: 0..rows };
         graph.weight(spec, WeightSource { segments: vec![segment], transposed: false })
+    }
+
+    /// A tensor that the file has as `stored`, always f32 and of shape `dims` on the device: learned
+    /// tokens, positions and factors.
+    pub fn values(&self, graph: &mut Graph, tensor: &str, stored: &[usize], dims: &[usize]) -> ValueId {
+        let shape = Shape::from(stored);
+        // Of a vector, rows are elements.
+        let rows = if dims.len() == 1 { shape.elements() } else { shape.rows_and_cols().0 };
+        let segment = Segment { tensor: self.name(tensor), shape, rows: 0..rows };
+        graph.weight(Spec::f32(dims), WeightSource { segments: vec![segment], transposed: false })
     }
 
     /// Stacked rows of several tensors: a matrix with `cols` columns, or a vector without.

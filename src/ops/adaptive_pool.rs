@@ -4,7 +4,7 @@ use super::cases::{Case, Random};
 use super::conv::not_lowered;
 use super::image::indices;
 use super::pool::{self, AxisWindows, MOST_TAPS, Passes};
-use super::{ChannelsLast, Expect, ImageDims, ImageOrder, Inputs, Op, PoolFn};
+use super::{ChannelsLast, Expect, ImageDims, ImageOrder, Inputs, Op, PoolFn, Reduce, ReduceFn};
 use crate::kernel::{Caps, Launches};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
@@ -33,11 +33,16 @@ impl AdaptivePool {
         Self { function, size: size.into(), order: ImageOrder::ChannelsFirst }
     }
 
+    fn is_global(&self) -> bool {
+        self.size.iter().all(|&size| size == 1)
+    }
+
     /// Sizes of x and of the output.
     fn images(&self, x: &Spec) -> Result<[ImageDims; 2]> {
         let image = self.order.dims(self, x)?;
         let fits = |(&size, &pixels): (&usize, &usize)| {
-            (1..=MOST_WINDOWS).contains(&size) && pixels > 0 && most_taps(pixels, size) <= MOST_TAPS
+            let short = || self.is_global() || most_taps(pixels, size) <= MOST_TAPS;
+            (1..=MOST_WINDOWS).contains(&size) && pixels > 0 && short()
         };
         if self.size.len() != image.spatial.len() || !self.size.iter().zip(&image.spatial).all(fits) {
             let message = format!(
@@ -54,7 +59,7 @@ impl AdaptivePool {
 
 /// Most elements of a window.
 fn most_taps(pixels: usize, size: usize) -> usize {
-    pixels.div_ceil(size) + usize::from(pixels % size != 0)
+    pixels.div_ceil(size) + usize::from(!pixels.is_multiple_of(size))
 }
 
 impl Op for AdaptivePool {
@@ -69,9 +74,14 @@ impl Op for AdaptivePool {
         Ok(vec![Spec::f32(self.order.shape(&output))])
     }
 
-    fn launch(&self, caps: &Caps, inputs: &[Spec], _: &[Spec]) -> Result<Launches> {
+    fn launch(&self, caps: &Caps, inputs: &[Spec], outputs: &[Spec]) -> Result<Launches> {
         if self.order == ImageOrder::ChannelsFirst {
             return Err(not_lowered(self));
+        }
+        if self.is_global() {
+            let function = if self.function == PoolFn::Max { ReduceFn::Max } else { ReduceFn::Mean };
+            let axes = self.order.spatial_axes(inputs[0].shape.rank()).collect();
+            return Reduce { function, axes, keep_dims: true }.launch(caps, inputs, outputs);
         }
         let [image, output] = self.images(&inputs[0])?;
         let windows = |(&image, &output): (&usize, &usize)| {
@@ -110,7 +120,7 @@ impl Op for AdaptivePool {
 pub(super) fn cases() -> Vec<Case> {
     let mut random = Random::new(72);
     let mut cases = Vec::new();
-    let shapes: [(&[usize], &[usize]); 14] = [
+    let shapes: [(&[usize], &[usize]); 16] = [
         (&[1, 1, 1, 1], &[1, 1]),
         (&[2, 36, 7, 7], &[1, 1]),
         (&[1, 10, 13, 13], &[1, 1]),
@@ -121,6 +131,8 @@ pub(super) fn cases() -> Vec<Case> {
         (&[1, 4, 5, 3], &[7, 4]),
         (&[1, 5, 32, 31], &[3, 8]),
         (&[1, 4, 512, 3], &[7, 1]),
+        (&[2, 5, 90_001], &[1]),
+        (&[1, 8, 70, 81], &[2, 2]),
         (&[3, 5, 101], &[10]),
         (&[1, 3, 30_001], &[2]),
         (&[2, 4, 5, 6, 7], &[2, 3, 4]),
@@ -158,6 +170,7 @@ mod tests {
         assert!(infer(&[2], &[1, 3, 5, 5]).is_err());
         assert!(infer(&[0, 1], &[1, 3, 5, 5]).is_err());
         assert!(infer(&[1, 1], &[1, 3, 0, 5]).is_err());
-        assert!(infer(&[1], &[1, 3, 100_000]).is_err());
+        assert!(infer(&[1], &[1, 3, 100_000]).is_ok());
+        assert!(infer(&[2], &[1, 3, 100_000]).is_err());
     }
 }

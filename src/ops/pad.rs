@@ -113,12 +113,15 @@ struct Axis {
     before: isize,
 }
 
-/// The axes, innermost first; neighbours that are not padded are one.
+/// The axes, innermost first, without those of size 1; neighbours that are not padded are one.
 fn merged_axes(pads: &[(isize, isize)], input: &Spec) -> Vec<Axis> {
     let mut axes: Vec<Axis> = Vec::new();
     let mut after_whole = false;
     for (&size, &(before, after)) in input.shape.dims().iter().zip(pads).rev() {
         let whole = (before, after) == (0, 0);
+        if whole && size == 1 {
+            continue;
+        }
         let output = size.checked_add_signed(before + after).expect("infer checked the sizes");
         match axes.last_mut().filter(|_| whole && after_whole) {
             Some(last) => (last.output, last.input) = (last.output * size, last.input * size),
@@ -209,7 +212,8 @@ impl Op for Pad {
 
 pub(super) fn cases() -> Vec<Case> {
     let mut random = Random::new(70);
-    let shapes: [(&[usize], &[(isize, isize)]); 10] = [
+    type Pads<'a> = &'a [(isize, isize)];
+    let shapes: [(&[usize], Pads<'_>); 10] = [
         (&[1], &[(0, 0)]),
         (&[7], &[(3, 6)]),
         (&[5, 9], &[(4, 0), (-2, 3)]),

@@ -6,17 +6,17 @@ use super::config::GenerationConfig;
 use super::engine::Engine;
 use super::model::{DEFAULT_PROMPT_ROWS, context_for, end_tokens, load_tokenizer};
 use crate::checkpoint::Checkpoint;
-use crate::graph::{Graph, Plan, PlannedWeight, Source, WeightData, lower, optimise};
+use crate::graph::{Graph, Plan, PlannedWeight, WeightData, count_parameters, lower, optimise};
 use crate::kernel::Caps;
 use crate::models::config::DecoderConfig;
 use crate::models::decoder::{Decoder, LogitRows, find_root};
 use crate::nn::Cache;
 use crate::session::PlannedMemory;
 use crate::tensor::DType;
-use crate::weights::{FileWeights, Weights};
+use crate::weights::{FileWeights, StoredDtype, Weights};
 use crate::{Error, Result};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// How the model would be loaded.
@@ -28,19 +28,6 @@ pub struct InfoOptions {
     pub slots: Option<usize>,
     /// Dtype of the matrices on the device; without it the files' own.
     pub dtype: Option<DType>,
-}
-
-/// Tensors of one dtype in the files.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct StoredDtype {
-    /// The dtype as the files name it.
-    pub dtype: String,
-    /// Number of tensors.
-    pub tensors: usize,
-    /// Number of elements.
-    pub elements: u64,
-    /// Bytes of data.
-    pub bytes: u64,
 }
 
 /// A weight that is over the device's binding limit and is split by rows.
@@ -163,7 +150,7 @@ impl ModelInfo {
             head_dim: config.head_dim,
             vocab_size: config.vocab_size,
             trained_context: config.context,
-            stored: stored_dtypes(&weights),
+            stored: weights.stored_dtypes(),
             end_tokens: end_tokens(&config, &generation, tokenizer.as_deref()),
             tokenizer: tokenizer
                 .map(|known| TokenizerInfo { tokens: known.vocab_size(), bos: known.bos_id() }),
@@ -194,33 +181,6 @@ fn plan(mut graph: Graph, caps: &Caps) -> Result<Plan> {
 /// Whether a weight is a matrix of the model's files, not a vector and no table of ours.
 fn is_matrix(weight: &PlannedWeight) -> bool {
     weight.spec.shape.rank() == 2 && matches!(weight.data, WeightData::File(_))
-}
-
-/// Elements of all tensors that graphs read, each tensor once.
-fn count_parameters<'g>(graphs: impl Iterator<Item = &'g Graph>) -> u64 {
-    let mut tensors = BTreeMap::new();
-    for graph in graphs {
-        for (_, value) in graph.values() {
-            if let Source::Weight(source) = &value.source {
-                tensors.extend(
-                    source.segments.iter().map(|part| (part.tensor.clone(), part.shape.elements() as u64)),
-                );
-            }
-        }
-    }
-    tensors.values().sum()
-}
-
-fn stored_dtypes(weights: &FileWeights) -> Vec<StoredDtype> {
-    let mut dtypes: BTreeMap<&str, StoredDtype> = BTreeMap::new();
-    for tensor in weights.header().tensors() {
-        let stored = dtypes.entry(&tensor.dtype_name).or_default();
-        stored.dtype.clone_from(&tensor.dtype_name);
-        stored.tensors += 1;
-        stored.elements += tensor.elements();
-        stored.bytes += tensor.range.end - tensor.range.start;
-    }
-    dtypes.into_values().collect()
 }
 
 fn has_chat_template(folder: &Path) -> Result<bool> {

@@ -83,7 +83,15 @@ impl Image {
     /// # Errors
     /// As there; the path named is "image".
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        decode(bytes, Path::new("image"), ImageLimits::default())
+        Self::decode_within(bytes, ImageLimits::default())
+    }
+
+    /// Decodes the bytes of a file; as [`open_within`](Self::open_within).
+    ///
+    /// # Errors
+    /// As there; the path named is "image".
+    pub fn decode_within(bytes: &[u8], limits: ImageLimits) -> Result<Self> {
+        decode(bytes, Path::new("image"), limits)
     }
 
     /// Pixels of a row.

@@ -5,6 +5,7 @@ use super::safetensors::{self, Access, Data};
 use super::{TensorView, Weights, list};
 use crate::tensor::Spec;
 use crate::{Error, Result};
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
@@ -16,6 +17,19 @@ pub(super) const INDEX: &str = "model.safetensors.index.json";
 pub(super) const PICKLES: [&str; 5] = ["bin", "pt", "pth", "ckpt", "pkl"];
 /// An index larger than this is not one.
 const MAX_INDEX_BYTES: u64 = 100_000_000;
+
+/// Tensors of one dtype in the files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct StoredDtype {
+    /// The dtype as the files name it.
+    pub dtype: String,
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Number of elements.
+    pub elements: u64,
+    /// Bytes of data.
+    pub bytes: u64,
+}
 
 /// The checked headers of a model's files, without their data.
 #[derive(Debug, Clone)]
@@ -115,6 +129,19 @@ impl FileWeights {
     /// The headers.
     pub fn header(&self) -> &ModelHeader {
         &self.header
+    }
+
+    /// The dtypes of the tensors, by name.
+    pub fn stored_dtypes(&self) -> Vec<StoredDtype> {
+        let mut dtypes: BTreeMap<&str, StoredDtype> = BTreeMap::new();
+        for tensor in self.header.tensors() {
+            let stored = dtypes.entry(&tensor.dtype_name).or_default();
+            stored.dtype.clone_from(&tensor.dtype_name);
+            stored.tensors += 1;
+            stored.elements += tensor.elements();
+            stored.bytes += tensor.range.end - tensor.range.start;
+        }
+        dtypes.into_values().collect()
     }
 
     /// Data of the file, and the tensor's range in it.

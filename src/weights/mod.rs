@@ -18,7 +18,7 @@ pub mod hub;
 mod safetensors;
 
 pub use convert::{ConversionReport, RowFormat, convert_rows, convert_rows_into};
-pub use folder::{FileWeights, ModelHeader};
+pub use folder::{FileWeights, ModelHeader, StoredDtype};
 pub use header::{Header, TensorHeader, read_header};
 pub use safetensors::Access;
 

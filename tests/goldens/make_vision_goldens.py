@@ -123,7 +123,7 @@ def mobilenet_v3_model(kind):
 
 def efficientnet_model():
     stage = partial(efficientnet.MBConvConfig, width_mult=1.0, depth_mult=1.0)
-    channels = [6, 4, 6, 8, 10, 12, 14, 16]
+    channels = [8, 4, 6, 8, 10, 12, 14, 16]
     rows = [(1, 3, 1, 1), (6, 3, 2, 2), (6, 5, 2, 2), (6, 3, 2, 2), (6, 5, 1, 1), (6, 5, 2, 2), (6, 3, 1, 1)]
     stages = [
         stage(expand, kernel, stride, channels[index], channels[index + 1], layers)
@@ -363,7 +363,7 @@ FAMILIES = {
         [EPSILON],
     ),
     "convnext": Family(
-        convnext_model, (51, 44), ["features.1", "features.3"], [TANH_GELU, SCALES], torch.float32
+        convnext_model, (51, 44), ["features.1", "features.3"], [TANH_GELU, SCALES]
     ),
     "convnext_transformers": Family(
         partial(
@@ -398,7 +398,6 @@ FAMILIES = {
             ("distillation token", zero("distillation_token")),
             ("head of the distillation token", zero("distillation_classifier")),
         ],
-        torch.float32,
     ),
     "yolo": Family(
         partial(own.YoloV8, 5, [4, 6, 8, 10, 12], [1, 2, 1, 1], reg_max=4, least=8),
@@ -448,6 +447,8 @@ def randomise(model, generator):
     done = set()
     for module in model.modules():
         weight = getattr(module, "weight", None)
+        if weight is None or not weight.requires_grad:
+            continue
         if isinstance(module, nn.Conv2d | nn.Linear | nn.ConvTranspose2d):
             inputs = weight[0].numel() if not isinstance(module, nn.ConvTranspose2d) else weight.shape[0]
             normal(weight, (before_norm if module in followed else 1.5) / inputs**0.5)
@@ -462,7 +463,7 @@ def randomise(model, generator):
             normal(module.bias, 0.3 * before_norm if module in followed else 0.3)
             done.add(module.bias)
     for name, tensor in model.named_parameters():
-        if tensor not in done and not name.startswith("model.22.dfl"):
+        if tensor not in done and tensor.requires_grad:
             scaling = "layer_scale" in name
             normal(tensor, 0.2 if scaling else 0.7, 0.8 if scaling else 0.0)
 

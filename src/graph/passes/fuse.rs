@@ -179,7 +179,7 @@ mod tests {
         let mean = graph.constant("mean", vector(&[0.5, 1.0]));
         let norm = BatchNorm::new(1.0);
         let sums = graph.add_one(Conv::new(Window::new([3, 3])), &[x, kernel]).unwrap();
-        let normed = graph.add_one(norm.clone(), &[sums, gamma, beta, mean, variance]).unwrap();
+        let normed = graph.add_one(norm, &[sums, gamma, beta, mean, variance]).unwrap();
         let active = graph.add_one(Unary(UnaryFn::Relu), &[normed]).unwrap();
         let given = graph.input("mean of x", Spec::f32([2]));
         let small = graph.constant("small", Arc::new(Tensor::zeros(Spec::f32([2, 2, 1, 1]))));

@@ -147,6 +147,8 @@ impl Passes {
             .variant("value", if vectors { "vec4<f32>" } else { "f32" })
             .variant("average", self.function == PoolFn::Average)
             .variant("adaptive", self.adaptive)
+            .variant("dilated", axes.iter().any(|axis| axis.dilation > 1))
+            .variant("volumes", axes[0].output > 1)
             .params(params)
             .work((n * channels * work(axes)) as u64)
     }
