@@ -141,11 +141,42 @@ impl Preprocess {
         }
     }
 
+    /// Checks that all sizes are 1 to 16,384, factor and standard deviations are above 0, and
+    /// all numbers are finite.
+    ///
+    /// # Errors
+    /// [`Error::Request`] with what was expected and got.
+    pub fn check(&self) -> Result<()> {
+        let wrong =
+            |what: &str, got: String| Err(Error::Request(format!("preprocessing: {what}, got {got}")));
+        let resized: &[usize] = match &self.resize {
+            Resize::Keep => &[],
+            Resize::Exact(size) | Resize::Letterbox { size, .. } => size,
+            Resize::ShortestEdge(side) => std::slice::from_ref(side),
+        };
+        let mut sides = resized.iter().chain(self.crop.iter().flatten());
+        if let Some(side) = sides.find(|&&side| side == 0 || side > MAX_SIDE as usize) {
+            return wrong(&format!("sizes must be 1 to {MAX_SIDE}"), side.to_string());
+        }
+        if !(self.scale.is_finite() && self.scale > 0.0) {
+            return wrong("the factor must be above 0", self.scale.to_string());
+        }
+        if let Some(std) = self.std.iter().find(|std| !(std.is_finite() && **std > 0.0)) {
+            return wrong("standard deviations must be above 0", std.to_string());
+        }
+        if let Some(mean) = self.mean.iter().find(|mean| !mean.is_finite()) {
+            return wrong("means must be finite", mean.to_string());
+        }
+        Ok(())
+    }
+
     /// Where the result's rows and columns lie in a photo of this height and width.
     ///
     /// # Errors
-    /// [`Error::Request`] when a photo is so narrow that a side would exceed 16,384 pixels.
+    /// [`Error::Request`] when a photo is so narrow that a side would exceed 16,384 pixels, or
+    /// for what [`check`](Self::check) refuses.
     pub fn axes(&self, photo: [usize; 2]) -> Result<[Axis; 2]> {
+        self.check()?;
         let short = photo[0].min(photo[1]);
         let source = if self.square { [short; 2] } else { photo };
         let scaled = |from: usize, numerator: usize, denominator: usize| from * numerator / denominator;
@@ -340,6 +371,24 @@ mod tests {
         let preprocess = Preprocess::imagenet(256, 224, ResampleFilter::Bilinear);
         let text = preprocess.axes([1, 65_535]).unwrap_err().to_string();
         assert!(text.contains("65535x1"), "{text}");
+    }
+
+    #[test]
+    fn steps_that_cannot_be_are_refused() {
+        let good = Preprocess::imagenet(256, 224, ResampleFilter::Bilinear);
+        let table = [
+            (Preprocess { resize: Resize::ShortestEdge(0), ..good.clone() }, "1 to 16384, got 0"),
+            (Preprocess { resize: Resize::Exact([224, 20_000]), ..good.clone() }, "got 20000"),
+            (Preprocess { crop: Some([0, 224]), ..good.clone() }, "got 0"),
+            (Preprocess { scale: 0.0, ..good.clone() }, "factor must be above 0, got 0"),
+            (Preprocess { std: [1.0, -1.0, 1.0], ..good.clone() }, "above 0, got -1"),
+            (Preprocess { mean: [f64::NAN; 3], ..good.clone() }, "finite, got NaN"),
+        ];
+        for (preprocess, want) in table {
+            let got = preprocess.axes([100, 100]).unwrap_err().to_string();
+            assert!(got.contains(want), "{got}");
+        }
+        assert!(good.check().is_ok());
     }
 
     #[test]

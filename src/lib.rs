@@ -1,7 +1,7 @@
 //! Neural-network inference on portable graphics APIs: hand-written WGSL shaders, driven by a
 //! graph executor over wgpu, on Vulkan, Metal and DX12, on software adapters too.
 //!
-//! Applications that generate text need [`text`] only:
+//! Applications that generate text need [`text`] only, those that ask what photos show [`vision`]:
 //!
 //! ```no_run
 //! # #[cfg(feature = "text")]
@@ -21,6 +21,21 @@
 //! # fn main() {}
 //! ```
 //!
+//! ```no_run
+//! # #[cfg(feature = "vision")]
+//! # fn main() -> wginfer::Result<()> {
+//! use wginfer::vision::Classifier;
+//!
+//! let model = Classifier::load("models/pretrained/digits")?;
+//! for entry in model.classify_one("models/pretrained/digits/samples/digit_7.png")?.top {
+//!     println!("{:5.1} %  {}", 100.0 * entry.probability, entry.label.unwrap_or_default());
+//! }
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "vision"))]
+//! # fn main() {}
+//! ```
+//!
 //! An application that has a wgpu device shares it: see
 //! [`Gpu::from_wgpu`](gpu::Gpu::from_wgpu).
 //!
@@ -28,7 +43,7 @@
 //!
 //! ```text
 //!       bench, doctor                  measure and check kernels and models on a device
-//!                 text                 tokenizer, chat template, sampling, generation
+//!             text, vision             tokenizer, sampling, generation; photos, labels, boxes
 //!           ┌──────┴──────┐
 //!        models           │            one file per architecture family
 //!           │         checkpoint       weights of files as a session reads them
@@ -68,8 +83,9 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
-//! | `cli` (default) | the `wginfer` program; includes `text` |
+//! | `cli` (default) | the `wginfer` program; includes `text` and `vision` |
 //! | `text` | [`text`]: tokenizer, chat template, sampling, generation; [`mod@bench`] |
+//! | `vision` | [`vision`]: photos, preprocessing on the GPU, classification, detection, edges |
 //! | `hub` | downloads from a Hugging Face hub into its cache: [`weights::hub`] |
 //!
 //! What a GPU can do is never a feature: [`Caps`](kernel::Caps) says it at run time.

@@ -1,7 +1,7 @@
 //! Loading of networks for images.
 
 use super::info::task_name;
-use super::network::{Network, NetworkFiles};
+use super::network::{FileSettings, Network, NetworkFiles};
 use super::{Classifier, Detector, ImageLimits, PreprocessChanges};
 use crate::gpu::Gpu;
 use crate::models::vision::{Architecture, Task};
@@ -9,6 +9,7 @@ use crate::session::default_budget;
 use crate::tensor::DType;
 use crate::weights::hub::resolve_model;
 use crate::{Error, Result};
+use std::path::PathBuf;
 
 /// Calls back while weights are uploaded: bytes done and in all.
 pub type LoadProgress = Box<dyn FnMut(u64, u64) + Send>;
@@ -18,8 +19,7 @@ pub type LoadProgress = Box<dyn FnMut(u64, u64) + Send>;
 pub struct ModelBuilder {
     gpu: Option<Gpu>,
     dtype: Option<DType>,
-    architecture: Option<Architecture>,
-    changes: PreprocessChanges,
+    files: FileSettings,
     limits: ImageLimits,
     batch: Option<usize>,
     memory_budget: Option<u64>,
@@ -30,7 +30,7 @@ impl std::fmt::Debug for ModelBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ModelBuilder")
             .field("dtype", &self.dtype)
-            .field("architecture", &self.architecture)
+            .field("files", &self.files)
             .finish_non_exhaustive()
     }
 }
@@ -54,14 +54,21 @@ impl ModelBuilder {
     /// The family; without it what config.json says, or the only one that the tensors fit.
     #[must_use]
     pub fn architecture(mut self, architecture: Architecture) -> Self {
-        self.architecture = Some(architecture);
+        self.files.architecture = Some(architecture);
         self
     }
 
     /// Changes of the model's own preprocessing.
     #[must_use]
     pub fn preprocess(mut self, changes: PreprocessChanges) -> Self {
-        self.changes = changes;
+        self.files.changes = changes;
+        self
+    }
+
+    /// A file of labels in place of the model's own; see [`Labels::open`](super::Labels::open).
+    #[must_use]
+    pub fn labels(mut self, path: impl Into<PathBuf>) -> Self {
+        self.files.labels = Some(path.into());
         self
     }
 
@@ -116,7 +123,7 @@ impl ModelBuilder {
     }
 
     fn load(mut self, model: &str, wanted: &str, fits: impl Fn(Task) -> bool) -> Result<Network> {
-        let mut files = NetworkFiles::open(&resolve_model(model)?, self.architecture)?;
+        let files = NetworkFiles::open(&resolve_model(model)?, &self.files)?;
         let task = files.model.task();
         if !fits(task) {
             let does = task_name(task);
@@ -125,7 +132,6 @@ impl ModelBuilder {
                 "{model}: a {name} that can {does}, expected one that can {wanted}"
             )));
         }
-        files.preprocess = self.changes.apply(files.preprocess);
         let gpu = self.gpu.take().map_or_else(Gpu::new, Ok)?;
         let budget = self.memory_budget.or_else(|| default_budget(&gpu));
         let mut progress = self.progress.take().unwrap_or_else(|| Box::new(|_, _| {}));

@@ -18,7 +18,7 @@ const COLOURS: [[u8; 3]; 8] = [
 /// Draws each detection: its box, and above it (or inside, at the upper border) what `text` says.
 pub fn draw_detections(image: &mut Image, detections: &[Detection], text: impl Fn(&Detection) -> String) {
     // Lines and letters grow with the photo, so that they can be seen in it.
-    let scale = (image.width().min(image.height()) as usize / 300).max(1);
+    let scale = (image.width().min(image.height()) as usize).div_ceil(240);
     // The best lie on top.
     for detection in detections.iter().rev() {
         let colour = COLOURS[detection.class % COLOURS.len()];

@@ -70,12 +70,11 @@ impl Image {
     /// the first frame is taken.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::File`] for what is no such image, broken, truncated, empty, or
+    /// [`Error::Io`]; [`Error::File`] for what is not there, no such image, broken, truncated, empty, or
     /// over the limits.
     pub fn open_within(path: &Path, limits: ImageLimits) -> Result<Self> {
         let bytes = read_bytes(path, limits.file_bytes)?;
-        let not_there = || Error::io(path, std::io::ErrorKind::NotFound.into());
-        decode(&bytes.ok_or_else(not_there)?, path, limits)
+        decode(&bytes.ok_or_else(|| Error::file(path, "no such file"))?, path, limits)
     }
 
     /// Decodes the bytes of a file; as [`open`](Self::open).

@@ -1,7 +1,7 @@
 //! What can be said of a network for images without loading it: from its configuration, the
 //! headers of its weights, and a plan that is made without a device.
 
-use super::network::NetworkFiles;
+use super::network::{FileSettings, NetworkFiles};
 use super::{Architecture, PreprocessChanges, Task};
 use crate::Result;
 use crate::graph::{Plan, count_parameters, lower, optimise};
@@ -19,6 +19,8 @@ pub struct NetworkInfoOptions {
     pub architecture: Option<Architecture>,
     /// Changes of the model's own preprocessing.
     pub changes: PreprocessChanges,
+    /// A file of labels in place of the model's own.
+    pub labels: Option<PathBuf>,
     /// Dtype of the weights on the device; without it the files' own.
     pub dtype: Option<DType>,
     /// Photos that are computed together; 1 without it.
@@ -74,10 +76,14 @@ impl NetworkInfo {
     /// [`Error::Unsupported`](crate::Error::Unsupported) for what is no network for images.
     /// Tensors that do not fit are no error here but a [`problem`](Self::problem).
     pub fn read(path: &Path, options: &NetworkInfoOptions, caps: &Caps) -> Result<Self> {
-        let mut files = NetworkFiles::open(path, options.architecture)?;
-        files.preprocess = options.changes.apply(files.preprocess);
+        let settings = FileSettings {
+            architecture: options.architecture,
+            changes: options.changes.clone(),
+            labels: options.labels.clone(),
+        };
+        let files = NetworkFiles::open(path, &settings)?;
         let checkpoint = files.checkpoint(options.dtype);
-        let (n, size) = (options.batch.unwrap_or(1), files.first_size());
+        let (n, size) = (options.batch.unwrap_or(1).max(1), files.first_size());
         let mut graph = files.graph(&checkpoint, n, size)?;
         let check = checkpoint.check([&graph], "", "");
         let parameters = count_parameters([&graph]);

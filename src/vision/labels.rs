@@ -21,13 +21,35 @@ impl Labels {
     /// # Errors
     /// [`Error::File`] with what is wrong: a class without label, a label twice, no text.
     pub fn load(folder: &Path) -> Result<Option<Self>> {
-        let path = folder.join("config.json");
-        if let Some(map) = json::read_object(&path)?
-            && let Some(fields) = Fields::new(&path, &map).object("id2label")?
-        {
-            return Self::from_object(&fields).map(Some);
+        match Self::from_config(&folder.join("config.json"))? {
+            None => Self::from_lines(&folder.join("synset_words.txt")),
+            labels => Ok(labels),
         }
-        Self::from_lines(&folder.join("synset_words.txt"))
+    }
+
+    /// Reads a file of labels: a JSON file with `id2label`, or lines as those of synset_words.txt.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::File`] with what is wrong.
+    pub fn open(path: &Path) -> Result<Self> {
+        let is_json = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
+        let labels = if is_json { Self::from_config(path)? } else { Self::from_lines(path)? };
+        labels.ok_or_else(|| match path.exists() {
+            true => Error::file(path, "`id2label`: expected labels, got nothing"),
+            false => Error::file(path, "no such file"),
+        })
+    }
+
+    /// The names that a family of networks was published with.
+    pub(super) fn of_family(folder: &Path, names: &[&str]) -> Self {
+        Self { path: folder.to_owned(), names: names.iter().map(|&name| name.to_owned()).collect() }
+    }
+
+    /// Reads `id2label` of a JSON file, where it has any.
+    fn from_config(path: &Path) -> Result<Option<Self>> {
+        let Some(map) = json::read_object(path)? else { return Ok(None) };
+        let fields = Fields::new(path, &map).object("id2label")?;
+        fields.map(|fields| Self::from_object(&fields)).transpose()
     }
 
     /// Reads an object of class numbers and names.
@@ -110,6 +132,21 @@ mod tests {
         let labels = load("synset_words.txt", lines).unwrap().unwrap();
         assert_eq!(labels.names(), ["tench, Tinca tinca", "goldfish", "plain name"]);
         assert_eq!(load("config.json", r#"{"id2label": null}"#).unwrap(), None);
+    }
+
+    #[test]
+    fn files_of_labels_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            Labels::open(&path).map(|labels| labels.names().join(", ")).map_err(|error| error.to_string())
+        };
+        assert_eq!(open("labels.txt", "cat\r\ndog").unwrap(), "cat, dog");
+        assert_eq!(open("labels.json", r#"{"id2label": {"0": "cat", "1": "dog"}}"#).unwrap(), "cat, dog");
+        assert!(open("labels.json", "{}").unwrap_err().contains("`id2label`: expected labels"));
+        let missing = Labels::open(&folder.path().join("no.txt")).unwrap_err().to_string();
+        assert!(missing.contains("no.txt"), "{missing}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Photos in, labels and boxes out: decoding, preprocessing on the GPU, classification, detection.
+//! Photos in, labels, boxes and edges out: decoding, preprocessing on the GPU, classification,
+//! detection, brightness and edges.
 //!
 //! ```no_run
 //! # fn main() -> wginfer::Result<()> {
@@ -17,6 +18,7 @@ mod classifier;
 mod detection;
 mod detector;
 mod draw;
+mod edges;
 mod font;
 mod image;
 mod info;
@@ -34,8 +36,10 @@ pub use classifier::{ClassEntry, Classification, Classifier, ClassifyOptions};
 pub use detection::{BoundingBox, Detection, read_candidates, suppress};
 pub use detector::{DetectOptions, Detector};
 pub use draw::draw_detections;
+pub use edges::{grayscale, luma, sobel, sobel_edges};
 pub use image::{Image, ImageLimits};
 pub use info::{NetworkInfo, NetworkInfoOptions, NetworkMemory};
 pub use labels::Labels;
+pub use network::is_network;
 pub use photo::Photo;
 pub use preprocessor::{Pixels, Preprocessor, network_input};

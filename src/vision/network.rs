@@ -2,10 +2,11 @@
 
 use super::photo::{Photo, read_all};
 use super::preprocessor::{Pixels, Preprocessor, network_input};
-use super::{ImageLimits, Labels};
+use super::{ImageLimits, Labels, PreprocessChanges};
 use crate::checkpoint::Checkpoint;
 use crate::gpu::Gpu;
 use crate::graph::Graph;
+use crate::json::{self, Fields};
 use crate::models::preprocess::Preprocess;
 use crate::models::vision::{Architecture, TensorShapes, VisionModel};
 use crate::session::{PlanId, Progress, Session};
@@ -21,6 +22,20 @@ const OUTPUT: &str = "output";
 /// Side of the images that a network without a size of its own is planned for when it is loaded.
 const ANY_SIDE: usize = 224;
 
+/// Plans that are kept, for numbers and sizes of photos; more start a session anew.
+const KEPT_PLANS: usize = 16;
+
+/// How the files of a network are read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct FileSettings {
+    /// The family; without it what config.json says, or the only one that the tensors fit.
+    pub(super) architecture: Option<Architecture>,
+    /// Changes of the model's own preprocessing.
+    pub(super) changes: PreprocessChanges,
+    /// A file of labels in place of the model's own.
+    pub(super) labels: Option<PathBuf>,
+}
+
 /// The files of a network, checked against each other.
 #[derive(Debug)]
 pub(super) struct NetworkFiles {
@@ -33,17 +48,21 @@ pub(super) struct NetworkFiles {
 
 impl NetworkFiles {
     /// Opens a folder, or a file of weights in one.
-    pub(super) fn open(path: &Path, architecture: Option<Architecture>) -> Result<Self> {
+    pub(super) fn open(path: &Path, settings: &FileSettings) -> Result<Self> {
         let weights = FileWeights::open(path)?;
-        let folder = match path.parent() {
-            Some(parent) if path.is_file() => parent.to_owned(),
-            _ => path.to_owned(),
-        };
-        let shape = |name: &str| Some((name.to_owned(), weights.spec(name)?.shape.clone()));
-        let tensors = TensorShapes::new(path, weights.names().into_iter().filter_map(shape));
-        let model = VisionModel::load(&folder, &tensors, architecture)?;
+        let (folder, tensors) = (folder_of(path), tensor_shapes(path, &weights));
+        let model = VisionModel::load(&folder, &tensors, settings.architecture)
+            .map_err(|error| with_fitting(error, &tensors))?;
         let preprocess = Preprocess::load(&folder, &model.default_preprocess())?;
-        let labels = Labels::load(&folder)?;
+        let preprocess = settings.changes.apply(preprocess);
+        preprocess.check()?;
+        let labels = match &settings.labels {
+            Some(path) => Some(Labels::open(path)?),
+            None => match Labels::load(&folder)? {
+                None => model.default_labels().map(|names| Labels::of_family(&folder, names)),
+                labels => labels,
+            },
+        };
         if let Some(labels) = &labels {
             labels.check(model.task().classes())?;
         }
@@ -70,6 +89,48 @@ impl NetworkFiles {
     }
 }
 
+/// Whether the weights of a folder, or of a file in one, are those of a network for images: by
+/// `model_type` in config.json, or by the names of the tensors.
+///
+/// # Errors
+/// [`Error::File`] or [`Error::Io`] for files that cannot be read.
+pub fn is_network(path: &Path) -> Result<bool> {
+    let config = folder_of(path).join("config.json");
+    let map = json::read_object(&config)?.unwrap_or_default();
+    let model_type = Fields::new(&config, &map).string("model_type")?;
+    if Architecture::all().any(|architecture| Some(architecture.name()) == model_type) {
+        return Ok(true);
+    }
+    Ok(!Architecture::recognise(&tensor_shapes(path, &FileWeights::open(path)?)).is_empty())
+}
+
+/// The folder of a model that is given as a folder or as the file of weights in it.
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if path.is_file() && parent.as_os_str().is_empty() => PathBuf::from("."),
+        Some(parent) if path.is_file() => parent.to_owned(),
+        _ => path.to_owned(),
+    }
+}
+
+fn tensor_shapes(path: &Path, weights: &FileWeights) -> TensorShapes {
+    let shape = |name: &str| Some((name.to_owned(), weights.spec(name)?.shape.clone()));
+    TensorShapes::new(path, weights.names().into_iter().filter_map(shape))
+}
+
+/// Adds to the error of tensors that do not fit a family which ones their names do fit.
+fn with_fitting(error: Error, tensors: &TensorShapes) -> Error {
+    match error {
+        Error::File { path, message } if path == tensors.path() => {
+            let names: Vec<&str> =
+                Architecture::recognise(tensors).into_iter().map(Architecture::name).collect();
+            let fitting = if names.is_empty() { "no known architecture".into() } else { names.join(" and ") };
+            Error::File { path, message: format!("{message} (the tensors' names fit {fitting})") }
+        }
+        other => other,
+    }
+}
+
 /// A network on a device.
 #[derive(Debug)]
 pub(super) struct Network {
@@ -78,6 +139,7 @@ pub(super) struct Network {
     limits: ImageLimits,
     dtype: Option<DType>,
     batch: usize,
+    budget: Option<u64>,
     running: Mutex<Running>,
 }
 
@@ -125,7 +187,7 @@ impl Network {
         }
         let preprocessor = Preprocessor::new(gpu, files.preprocess.clone(), budget);
         let running = Running { session, preprocessor, plans: vec![((n, size), plan)] };
-        Ok(Self { files, gpu: gpu.clone(), limits, dtype, batch: n, running: Mutex::new(running) })
+        Ok(Self { files, gpu: gpu.clone(), limits, dtype, batch: n, budget, running: Mutex::new(running) })
     }
 
     /// Runs the network on photos, some at a time. A photo that cannot be read or is not of a
@@ -206,6 +268,10 @@ impl Network {
         let plan = match known {
             Some(plan) => plan,
             None => {
+                if running.plans.len() == KEPT_PLANS {
+                    running.plans.clear();
+                    running.session = Session::new(&self.gpu, self.budget);
+                }
                 let checkpoint = self.files.checkpoint(self.dtype);
                 let graph = self.files.graph(&checkpoint, photos.len(), size)?;
                 let plan = running.session.add(vec![graph], &checkpoint, &mut |_, _| {})?[0];
@@ -229,6 +295,7 @@ fn per_photo<T>(result: Result<T>) -> Result<Result<T>> {
             | Error::Request(_)
             | Error::Op { .. }
             | Error::Budget { .. }
+            | Error::OutOfMemory { .. }
             | Error::Unsupported(_)),
         ) => Ok(Err(error)),
         Err(error) => Err(error),

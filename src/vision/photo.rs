@@ -58,9 +58,6 @@ impl Photo {
 pub(super) fn read_all(photos: &[Photo], limits: ImageLimits) -> Vec<Result<Cow<'_, Image>>> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let share = photos.len().div_ceil(threads).max(1);
-    if share == photos.len() {
-        return read_part(photos, limits);
-    }
     std::thread::scope(|scope| {
         let started: Vec<_> =
             photos.chunks(share).map(|part| (part, scope.spawn(move || read_part(part, limits)))).collect();

@@ -24,7 +24,7 @@ const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 /// How often the transfer of a file is tried.
 const ATTEMPTS: u32 = 5;
 /// Files besides the weights that are fetched where a repository has them.
-const SMALL_FILES: [&str; 7] = [
+const SMALL_FILES: [&str; 8] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -32,6 +32,7 @@ const SMALL_FILES: [&str; 7] = [
     "special_tokens_map.json",
     "chat_template.jinja",
     "preprocessor_config.json",
+    "processor_config.json",
 ];
 
 /// How far a download is.

@@ -1,10 +1,15 @@
 //! The commands and flags.
 
 use crate::bench::BenchArgs;
+use crate::classify::ClassifyArgs;
+use crate::detect::DetectArgs;
+use crate::network::{PreprocessFlags, parse_architecture};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
 use wginfer::kernel::Form;
 use wginfer::tensor::DType;
 use wginfer::text::{Fallback, SamplingSettings};
+use wginfer::vision::Architecture;
 
 /// Neural-network inference on any GPU that Vulkan, Metal or DirectX 12 reaches.
 #[derive(Debug, Parser)]
@@ -21,6 +26,7 @@ Examples:
   wginfer generate \"Once upon a time\"
   wginfer generate ./my-model \"The capital of France is\" --max-tokens 20 --temperature 0
   wginfer chat ./my-model
+  wginfer classify ./mobilenet_v2 parrot.jpg
   wginfer doctor";
 
 /// Flags of all commands.
@@ -45,6 +51,10 @@ pub(crate) enum Command {
     Chat(ChatArgs),
     /// Measure how well a model predicts a text: log-likelihood and perplexity
     Score(ScoreArgs),
+    /// Say what photos show: their most probable classes
+    Classify(ClassifyArgs),
+    /// Find objects in a photo and draw boxes around them
+    Detect(DetectArgs),
     /// Show what a model is and the memory it needs, without loading it
     Info(InfoArgs),
     /// List the adapters, best first
@@ -221,7 +231,7 @@ Examples:
   wginfer score ./my-model book.txt --ctx 512 --stride 256 --json";
 
 #[derive(Debug, Args)]
-#[command(after_help = MODEL_HELP)]
+#[command(after_help = format!("{MODEL_HELP}\nA network for images needs model.safetensors only."))]
 pub(crate) struct InfoArgs {
     /// The model
     #[arg(value_name = "MODEL")]
@@ -238,6 +248,25 @@ pub(crate) struct InfoArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) network: NetworkInfoFlags,
+}
+
+/// How a network for images would be read.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Networks for images")]
+pub(crate) struct NetworkInfoFlags {
+    /// Architecture, where config.json does not say and the tensors fit several
+    #[arg(long, value_name = "NAME", value_parser = parse_architecture)]
+    pub(crate) arch: Option<Architecture>,
+    /// File of labels, one a line, or a JSON file with id2label [default: the model's own]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: Option<PathBuf>,
+    /// Photos that are computed together, to plan for
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = parse_count)]
+    pub(crate) batch: usize,
+    #[command(flatten)]
+    pub(crate) preprocess: PreprocessFlags,
 }
 
 #[derive(Debug, Args)]
@@ -333,7 +362,7 @@ fn parse_id(text: &str) -> Result<u32, String> {
     text.trim().parse().map_err(|_| format!("expected token ids such as 1,9,14, got `{text}`"))
 }
 
-fn parse_count(text: &str) -> Result<usize, String> {
+pub(crate) fn parse_count(text: &str) -> Result<usize, String> {
     text.parse()
         .ok()
         .filter(|&count| count > 0)
@@ -346,7 +375,7 @@ fn parse_slots(text: &str) -> Result<usize, String> {
 }
 
 /// Reads a number of bytes, with K, M, G or T for powers of 1024.
-fn parse_bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let expected = || "expected bytes, for example 800000000, 512M or 1.5G".to_owned();
     let upper = text.trim().to_ascii_uppercase();
     let upper = upper.strip_suffix("IB").or_else(|| upper.strip_suffix('B')).unwrap_or(&upper);

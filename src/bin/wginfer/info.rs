@@ -1,6 +1,6 @@
 //! `wginfer info`: what a model is and needs, from its headers.
 
-use crate::args::{GlobalFlags, InfoArgs};
+use crate::args::{GlobalFlags, InfoArgs, NetworkInfoFlags};
 use crate::failure::Failure;
 use crate::model;
 use crate::terminal::{self, bytes, note, table};
@@ -11,21 +11,25 @@ use wginfer::gpu::{Gpu, GpuOptions};
 use wginfer::kernel::Caps;
 use wginfer::session::default_budget;
 use wginfer::text::{InfoOptions, ModelInfo};
+use wginfer::vision::{self, NetworkInfo, NetworkInfoOptions};
+use wginfer::weights::StoredDtype;
 
 /// What `--json` prints.
 #[derive(Serialize)]
-struct Report<'a> {
+struct Report<'a, T> {
     /// The adapter that the figures are for; null where there is none and they are for the
     /// least that Vulkan guarantees.
     adapter: Option<String>,
     memory_budget: Option<u64>,
     #[serde(flatten)]
-    info: &'a ModelInfo,
+    info: &'a T,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &InfoArgs, global: &GlobalFlags) -> Result<ExitCode, Failure> {
-    let folder = model::find_folder(args.model_name.as_deref(), global)?;
+    let path = model::find(args.model_name.as_deref(), global)?;
+    let is_network = args.network.arch.is_some() || vision::is_network(&path).unwrap_or(false);
+    let path = if is_network { path } else { model::folder_of(path)? };
     let gpu = match Gpu::open(&GpuOptions { adapter: global.adapter.clone(), checked: false }) {
         Ok(gpu) => Some(gpu),
         Err(Error::NoAdapter(message)) if global.adapter.is_none() => {
@@ -35,27 +39,46 @@ pub(crate) fn run(args: &InfoArgs, global: &GlobalFlags) -> Result<ExitCode, Fai
         Err(error) => return Err(error.into()),
     };
     let caps = gpu.as_ref().map_or_else(Caps::webgpu_minimum, |gpu| gpu.caps().clone());
-    let options =
-        InfoOptions { context: args.ctx, slots: Some(args.slots), dtype: args.dtype.map(Into::into) };
-    let info = ModelInfo::read(&folder, options, &caps)?;
-    let report = Report {
-        adapter: gpu.as_ref().map(|gpu| gpu.adapter().to_string()),
-        memory_budget: gpu.as_ref().and_then(default_budget),
-        info: &info,
-    };
-    if args.json {
-        terminal::write_json(&report)?;
-    } else {
-        terminal::write(&describe(&report))?;
+    let adapter = gpu.as_ref().map(|gpu| gpu.adapter().to_string());
+    let memory_budget = gpu.as_ref().and_then(default_budget);
+    let dtype = args.dtype.map(Into::into);
+    if is_network {
+        let NetworkInfoFlags { arch, batch, labels, preprocess } = &args.network;
+        let options = NetworkInfoOptions {
+            architecture: *arch,
+            changes: preprocess.changes(),
+            labels: labels.clone(),
+            dtype,
+            batch: Some(*batch),
+        };
+        let info = NetworkInfo::read(&path, &options, &caps)?;
+        let report = Report { adapter, memory_budget, info: &info };
+        return show(&report, info.problem.as_ref(), args.json, describe_network);
     }
-    match &info.problem {
-        Some(problem) if !args.json => Err(Failure::Other(problem.clone())),
+    let options = InfoOptions { context: args.ctx, slots: Some(args.slots), dtype };
+    let info = ModelInfo::read(&path, options, &caps)?;
+    show(&Report { adapter, memory_budget, info: &info }, info.problem.as_ref(), args.json, describe)
+}
+
+fn show<T: Serialize>(
+    report: &Report<'_, T>,
+    problem: Option<&String>,
+    json: bool,
+    describe: impl Fn(&Report<'_, T>) -> String,
+) -> Result<ExitCode, Failure> {
+    if json {
+        terminal::write_json(report)?;
+    } else {
+        terminal::write(&describe(report))?;
+    }
+    match problem {
+        Some(problem) if !json => Err(Failure::Other(problem.clone())),
         Some(_) => Ok(ExitCode::FAILURE),
         None => Ok(ExitCode::SUCCESS),
     }
 }
 
-fn describe(report: &Report<'_>) -> String {
+fn describe(report: &Report<'_, ModelInfo>) -> String {
     let info = report.info;
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
@@ -69,10 +92,7 @@ fn describe(report: &Report<'_>) -> String {
             info.layers, info.hidden, info.heads, info.head_dim, info.kv_heads, info.vocab_size
         ),
     );
-    for stored in &info.stored {
-        let (tensors, size) = (stored.tensors, bytes(stored.bytes));
-        row("stored as", format!("{}: {tensors} tensors, {size}", stored.dtype));
-    }
+    info.stored.iter().for_each(|stored| row("stored as", describe_stored(stored)));
     row(
         "tokenizer",
         info.tokenizer
@@ -101,6 +121,38 @@ fn describe(report: &Report<'_>) -> String {
     row("dispatches", format!("{} per token", info.dispatches_per_token));
     row("over the limit", describe_split(info));
     table(&rows)
+}
+
+fn describe_network(report: &Report<'_, NetworkInfo>) -> String {
+    let info = report.info;
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
+    row("model", info.folder.display().to_string());
+    row("architecture", info.family.to_owned());
+    let does = match info.task {
+        "classify" => "says what photos show",
+        "detect" => "finds objects in photos",
+        other => other,
+    };
+    row("task", format!("{does}: {} classes", info.classes));
+    row("labels", info.labels.map_or("none: classes are numbered".to_owned(), |labels| labels.to_string()));
+    row("parameters", count(info.parameters));
+    info.stored.iter().for_each(|stored| row("stored as", describe_stored(stored)));
+    row("preprocessing", info.preprocessing.clone());
+    row("adapter", report.adapter.clone().unwrap_or_else(|| "none".to_owned()));
+    let ([photos, _, height, width], memory) = (info.input, &info.memory);
+    let of = if photos == 1 { "a photo".to_owned() } else { format!("{photos} photos") };
+    row("memory", format!("{} for {of} of {width}x{height}", bytes(memory.total)));
+    row("", format!("weights {}, buffers {}", bytes(memory.weights), bytes(memory.buffers)));
+    if let Some(budget) = report.memory_budget {
+        row("memory budget", bytes(budget));
+    }
+    row("dispatches", format!("{} for {of}", info.dispatches));
+    table(&rows)
+}
+
+fn describe_stored(stored: &StoredDtype) -> String {
+    format!("{}: {} tensors, {}", stored.dtype, stored.tensors, bytes(stored.bytes))
 }
 
 /// The weights over the binding limit.

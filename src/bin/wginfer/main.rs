@@ -7,12 +7,16 @@ mod adapters;
 mod args;
 mod bench;
 mod chat;
+mod classify;
+mod detect;
 mod doctor;
 mod failure;
 mod generate;
 mod info;
 mod interrupt;
 mod model;
+mod network;
+mod npy;
 mod score;
 mod terminal;
 
@@ -31,6 +35,8 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(args, global, started),
         Command::Chat(args) => chat::run(args, global),
         Command::Score(args) => score::run(args, global),
+        Command::Classify(args) => classify::run(args, global),
+        Command::Detect(args) => detect::run(args, global),
         Command::Info(args) => info::run(args, global),
         Command::Adapters(args) => adapters::run(args),
         Command::Bench(args) => bench::run(args, global, started),

@@ -2,14 +2,14 @@
 
 use crate::args::{GlobalFlags, ModelFlags};
 use crate::failure::Failure;
-use crate::terminal::{note, progress_bar};
+use crate::terminal::{byte_bar, note};
 use std::path::{Path, PathBuf};
 use wginfer::gpu::{Gpu, GpuOptions};
 use wginfer::kernel::DeviceKind;
 use wginfer::text::TextModel;
 use wginfer::weights::ModelHeader;
 
-/// Where the bundled model lies in the project's tree.
+/// Where the bundled language model lies in the project's tree.
 const BUNDLED: &str = "models/pretrained/fairy-tales";
 
 /// Splits "[MODEL] WHAT" into its two parts: one word is WHAT, unless `has_what` says that it
@@ -33,13 +33,23 @@ pub(crate) fn split_words(
     }
 }
 
-/// The folder of the model that is meant.
-pub(crate) fn find_folder(name: Option<&str>, global: &GlobalFlags) -> Result<PathBuf, Failure> {
+/// The folder or file of the model that is meant: what is named, else WGINFER_MODEL, else the
+/// bundled language model.
+pub(crate) fn find(name: Option<&str>, global: &GlobalFlags) -> Result<PathBuf, Failure> {
     let from_environment = std::env::var("WGINFER_MODEL").ok().filter(|name| !name.is_empty());
-    let path = match name.map(str::to_owned).or(from_environment) {
-        Some(name) => resolve(&name, global)?,
-        None => bundled()?,
-    };
+    match name.map(str::to_owned).or(from_environment) {
+        Some(name) => resolve(&name, global),
+        None => bundled(BUNDLED),
+    }
+}
+
+/// The folder of the language model that is meant; see [`find`].
+pub(crate) fn find_folder(name: Option<&str>, global: &GlobalFlags) -> Result<PathBuf, Failure> {
+    folder_of(find(name, global)?)
+}
+
+/// The folder of a language model that is given as a folder or as the weights in it.
+pub(crate) fn folder_of(path: PathBuf) -> Result<PathBuf, Failure> {
     if !path.is_file() {
         return Ok(path);
     }
@@ -57,13 +67,13 @@ pub(crate) fn find_folder(name: Option<&str>, global: &GlobalFlags) -> Result<Pa
 }
 
 #[cfg(not(feature = "hub"))]
-fn resolve(name: &str, _: &GlobalFlags) -> Result<PathBuf, Failure> {
+pub(crate) fn resolve(name: &str, _: &GlobalFlags) -> Result<PathBuf, Failure> {
     Ok(wginfer::weights::hub::resolve_model(name)?)
 }
 
 #[cfg(feature = "hub")]
-fn resolve(name: &str, global: &GlobalFlags) -> Result<PathBuf, Failure> {
-    let bar = progress_bar("downloading", global.quiet);
+pub(crate) fn resolve(name: &str, global: &GlobalFlags) -> Result<PathBuf, Failure> {
+    let bar = byte_bar("downloading", global.quiet);
     let fetched = wginfer::weights::download::fetch_model(name, &mut |progress| {
         bar.set_length(progress.total);
         bar.set_position(progress.done);
@@ -73,21 +83,19 @@ fn resolve(name: &str, global: &GlobalFlags) -> Result<PathBuf, Failure> {
     Ok(fetched?)
 }
 
-/// The model that comes with the project: beside a build in its target folder, in the current
+/// A model that comes with the project, by its place in the tree: beside a build in its target folder, in the current
 /// folder, or where the program was compiled.
-fn bundled() -> Result<PathBuf, Failure> {
+pub(crate) fn bundled(place_in_tree: &str) -> Result<PathBuf, Failure> {
     let beside = |program: PathBuf| program.ancestors().nth(3).map(Path::to_owned);
     let places = [
         std::env::current_exe().ok().and_then(beside),
         Some(PathBuf::from(".")),
         Some(PathBuf::from(env!("CARGO_MANIFEST_DIR"))),
     ];
-    let folders = places.into_iter().flatten().map(|place| place.join(BUNDLED));
+    let folders = places.into_iter().flatten().map(|place| place.join(place_in_tree));
     let found = folders.into_iter().find(|folder| folder.join("config.json").exists());
     found.ok_or_else(|| {
-        Failure::Other(format!(
-            "the bundled model ({BUNDLED}) is not here: name a model, or set WGINFER_MODEL"
-        ))
+        Failure::Other(format!("the bundled model ({place_in_tree}) is not here: name a model"))
     })
 }
 
@@ -111,7 +119,7 @@ pub(crate) fn load(
     flags: &ModelFlags,
     global: &GlobalFlags,
 ) -> Result<TextModel, Failure> {
-    let bar = progress_bar("loading", global.quiet);
+    let bar = byte_bar("loading", global.quiet);
     let shown = bar.clone();
     let mut builder = TextModel::builder().gpu(gpu).progress(move |done, total| {
         shown.set_length(total);

@@ -48,13 +48,29 @@ pub(crate) fn read_text(path: &str) -> Result<String, Failure> {
 }
 
 /// A bar of bytes on standard error; invisible where that is no terminal.
-pub(crate) fn progress_bar(message: &str, quiet: bool) -> ProgressBar {
+pub(crate) fn byte_bar(message: &str, quiet: bool) -> ProgressBar {
+    progress_bar(message, 0, "{msg} [{bar:30}] {bytes}/{total_bytes} {eta}", quiet)
+}
+
+/// A bar of so many things on standard error; invisible for one, or where that is no terminal.
+pub(crate) fn count_bar(message: &str, count: usize, quiet: bool) -> ProgressBar {
+    progress_bar(message, count as u64, "{msg} [{bar:30}] {pos}/{len} {eta}", quiet || count < 2)
+}
+
+fn progress_bar(message: &str, length: u64, template: &str, quiet: bool) -> ProgressBar {
     if quiet {
         return ProgressBar::hidden();
     }
-    let bar = ProgressBar::new(0).with_message(message.to_owned());
-    let style = ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {eta}");
+    let bar = ProgressBar::new(length).with_message(message.to_owned());
+    let style = ProgressStyle::with_template(template);
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// A text of a file as it can be shown: without control characters, which steer terminals.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter })
+        .collect()
 }
 
 /// Bytes in readable units.
