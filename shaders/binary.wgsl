@@ -4,14 +4,18 @@
 // every `count`), "rows" (the same, with the next row after every `inner` vectors) or "splat"
 // (one element serves `inner` vectors; elements repeat every `count`).
 //# include "lib/pack.wgsl"
+//# if compares
+//# include "lib/compare.wgsl"
+//# else
 //# include "lib/binary.wgsl"
+//# endif
 
 struct Params {
     items: u32, per_group: u32,
     left_inner: u32, left_count: u32,
     right_inner: u32, right_count: u32,
 }
-@group(0) @binding(2) var<storage, read_write> output: array<Packed>;  // [items]
+@group(0) @binding(2) var<storage, read_write> output: array<Stored>;  // [items]
 ${params} params: Params;
 
 //# for side, binding, access in [["left", 0, left], ["right", 1, right]]
@@ -39,6 +43,6 @@ fn read_${side}(item: u32) -> Values {
 //# endif
 
 //# endfor
-fn compute(item: u32) { output[item] = pack(${function}(read_left(item), read_right(item))); }
+fn compute(item: u32) { output[item] = stored(${function}(read_left(item), read_right(item))); }
 
 //# include "lib/items.wgsl"

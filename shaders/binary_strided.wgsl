@@ -2,7 +2,11 @@
 // An item is four neighbouring elements of the output, each read at its own place.
 // Axes are counted from the innermost; strides are in elements, 0 where broadcast.
 //# include "lib/pack.wgsl"
+//# if compares
+//# include "lib/compare.wgsl"
+//# else
 //# include "lib/binary.wgsl"
+//# endif
 //# include "lib/axes.wgsl"
 
 struct Params {
@@ -13,7 +17,7 @@ struct Params {
 }
 @group(0) @binding(0) var<storage, read> left: array<Word>;
 @group(0) @binding(1) var<storage, read> right: array<Word>;
-@group(0) @binding(2) var<storage, read_write> output: array<Packed>;  // [items]
+@group(0) @binding(2) var<storage, read_write> output: array<Stored>;  // [items]
 ${params} params: Params;
 
 fn strides(axis: u32) -> vec2<u32> {
@@ -56,7 +60,7 @@ fn compute(item: u32) {
             column = 0u;
         }
     }
-    output[item] = pack(${function}(a, b));
+    output[item] = stored(${function}(a, b));
 }
 
 //# include "lib/items.wgsl"

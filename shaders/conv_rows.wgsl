@@ -1,41 +1,48 @@
 // Convolution in registers, without workgroup memory: an invocation owns BLOCK_ROWS output
 // positions by LANE_CHANNELS output channels. For software adapters, where loads bound the time:
-// eight lanes load eight different rows of x for all of them, where subgroups have eight; and for
-// groups of few channels on every device: each lane loads x for the group of its own channels.
+// eight lanes load eight different rows of x for all of them, where subgroups have eight, and the
+// weight comes in panels of the channels of a workgroup; and for groups of few channels on every
+// device: each lane loads x for the group of its own channels.
 const BLOCK_ROWS: u32 = ${block_rows}u;
 const WIDTH: u32 = ${width}u;
 const LANE_CHANNELS: u32 = ${lane_channels}u;
-const FOLD: u32 = 32768u; // row blocks, and groups with phases, in one dimension of the grid
+const PANEL: u32 = WIDTH * LANE_CHANNELS;
 
 //# include "lib/conv_operands.wgsl"
 
 //# set block_vectors = 1 if weight_dtype == "f32" else 2
 //# set places = block_rows // 8 if share_x else block_rows
+//# set stored_rows = 4
 @compute @workgroup_size(WIDTH)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let phases = phase_count();
-    let groups = ${"1u" if own_group else "part_groups()"};
-    for (var first_row = group.y * BLOCK_ROWS; first_row < params.pads.w; first_row += FOLD * BLOCK_ROWS) {
-        for (var z = group.z; z < groups * phases; z += FOLD) { compute_block(first_row, z % phases, z / phases, group.x, lane); }
+    for (var first_row = group.y * BLOCK_ROWS; first_row < params.pads.w; first_row += grid.y * BLOCK_ROWS) {
+        for (var phase = group.z; phase < phases; phase += grid.z) {
+//# if own_group
+            compute_block(first_row, phase, group.x, lane);
+//# else
+            for (var panel = group.x; panel < params.end_channel - params.first_channel; panel += grid.x) { compute_block(first_row, phase, panel, lane); }
+//# endif
+        }
     }
 }
 
-fn compute_block(first_row: u32, phase: u32, group_index: u32, channel_block: u32, lane: u32) {
+fn compute_block(first_row: u32, phase: u32, panel: u32, lane: u32) {
     let walk = begin_walk(phase);
-    let own = (channel_block * WIDTH + lane) * LANE_CHANNELS;
 //# if own_group
-    let channel = params.first_channel + own;
+    let channel = params.first_channel + panel * PANEL + lane * LANE_CHANNELS;
     let end = params.end_channel;
     let group = min(channel, end - 1u) / params.dilation.w;
-//# else
-    let group = params.first_channel / params.dilation.w + group_index;
-    let channels = group_channels(group);
-    let channel = channels.x + own;
-    let end = channels.y;
-//# endif
 //# for c in range(lane_channels)
     let weight_${c} = weight_row(walk, channel + ${c}u, end);
 //# endfor
+//# else
+    let group_panels = (params.dilation.w + PANEL - 1u) / PANEL;
+    let group = (params.first_channel + panel) / group_panels;
+    let channel = group * params.dilation.w + (params.first_channel + panel) % group_panels * PANEL + lane * LANE_CHANNELS;
+    let end = (group + 1u) * params.dilation.w;
+    let weight_panel = (panel * row_blocks() + walk.first_block) * PANEL + lane * LANE_CHANNELS;
+//# endif
 //# for p in range(places)
     let place_${p} = place_row(walk, first_row + ${"lane + " ~ p * 8 if share_x else p}u, group);
 //# endfor
@@ -53,7 +60,7 @@ fn compute_block(first_row: u32, phase: u32, group_index: u32, channel_block: u3
 //# endfor
                 for (var block = 0u; block < params.kernel.w; block++) {
 //# for c in range(lane_channels)
-                    let block_${c} = weight[weight_${c} + run_block + block];
+                    let block_${c} = weight[${"weight_" ~ c ~ " + run_block + block" if own_group else "weight_panel + (run_block + block) * PANEL + " ~ c ~ "u"}];
 //# endfor
 //# for v in range(block_vectors)
 //# for p in range(places)
@@ -74,15 +81,23 @@ fn compute_block(first_row: u32, phase: u32, group_index: u32, channel_block: u3
             }
         }
     }
-    // A loop of unknown length: unrolled, the stores would take most of the time to compile.
+    // Loops of unknown length: unrolled, the stores would take most of the time to compile.
     let end_row = min(first_row + BLOCK_ROWS, params.pads.w);
-    for (var row = first_row; row < end_row; row++) {
-        var sums = ${"vec4<f32>(sum_0_0, sum_0_1, sum_0_2, sum_0_3)" if lane_channels == 4 else "sum_0_0"};
-//# for r in range(1, block_rows)
-        if row == first_row + ${r}u { sums = ${"vec4<f32>(sum_" ~ r ~ "_0, sum_" ~ r ~ "_1, sum_" ~ r ~ "_2, sum_" ~ r ~ "_3)" if lane_channels == 4 else "sum_" ~ r ~ "_0"}; }
+    for (var row = first_row; row < end_row; row += ${stored_rows}u) {
+//# for s in range(stored_rows)
+        var sums_${s} = ${"vec4<f32>(sum_" ~ s ~ "_0, sum_" ~ s ~ "_1, sum_" ~ s ~ "_2, sum_" ~ s ~ "_3)" if lane_channels == 4 else "sum_" ~ s ~ "_0"};
 //# endfor
+//# for first in range(stored_rows, block_rows, stored_rows)
+        if row == first_row + ${first}u {
+//# for r in range(first, first + stored_rows)
+            sums_${r - first} = ${"vec4<f32>(sum_" ~ r ~ "_0, sum_" ~ r ~ "_1, sum_" ~ r ~ "_2, sum_" ~ r ~ "_3)" if lane_channels == 4 else "sum_" ~ r ~ "_0"};
+//# endfor
+        }
+//# endfor
+//# for s in range(stored_rows)
 //# for c in range(0, lane_channels, 1 if value == "f32" else 4)
-        store_output(walk, row, channel + ${c}u, end, ${"sums[" ~ c ~ "]" if value == "f32" and lane_channels == 4 else "sums"});
+        store_output(walk, row + ${s}u, channel + ${c}u, end, ${"sums_" ~ s ~ "[" ~ c ~ "]" if value == "f32" and lane_channels == 4 else "sums_" ~ s});
+//# endfor
 //# endfor
     }
 }

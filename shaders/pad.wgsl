@@ -1,7 +1,7 @@
 // Pads or crops a tensor along any axes. An item is four neighbouring elements of the output.
 // Axes are counted from the innermost. With `quads`, sizes of the innermost axis are in vectors
 // of four elements, which stay together. Takes `bytes`, `quads`, and `mode`: what is read
-// outside of the input, a "constant", its "reflect"ion in the first and last element, or its "edge".
+// outside of the input, a "constant", its "reflect"ion in the first and last element, its "edge", or itself again ("wrap").
 struct Params {
     items: u32, per_group: u32, elements: u32, axes: u32,
     dims_low: vec4<u32>, dims_high: vec4<u32>,      // sizes of the output
@@ -20,6 +20,9 @@ struct Place { index: u32, inside: bool }
 fn within(position: i32, size: i32) -> i32 {
 //# if mode == "reflect"
     return size - 1 - abs(size - 1 - abs(position));
+//# elif mode == "wrap"
+    let rest = position % size;
+    return select(rest, rest + size, rest < 0);
 //# else
     return clamp(position, 0, size - 1);
 //# endif

@@ -2,6 +2,8 @@
 // output. `sign` and `scale` as in reduce_rows.wgsl.
 //# set init = {"sum": "Chunk(0.0)", "max": "input[start] * params.sign", "product": "Chunk(1.0)"}[function]
 //# set combined = {"sum": "all + one", "max": "max(all, one)", "product": "all * one"}[function]
+//# set one = {"itself": "x", "abs": "abs(x)", "square": "x * x"}[before]
+//# set finished = {"itself": "result", "sqrt": "sqrt(result)", "log": "log(result)"}[after]
 alias Chunk = ${chunk}; // four neighbouring elements of the inner axes, or one
 
 struct Params {
@@ -26,10 +28,12 @@ fn compute(item: u32) {
     let start = (outer * params.length + first) * params.inner + item - parts * params.inner;
     var all = ${init};
     for (var i = 0u; i < count; i++) {
-        let one = input[start + i * params.inner] * params.sign;
+        let x = input[start + i * params.inner] * params.sign;
+        let one = ${one};
         all = ${combined};
     }
-    output[item] = all * params.scale;
+    let result = all * params.scale;
+    output[item] = ${finished};
 }
 
 //# include "lib/items.wgsl"

@@ -12,19 +12,9 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> output: array<Quad>;  // [items]
 ${params} params: Params;
 
-//# include "lib/axes.wgsl"
+//# include "lib/walk.wgsl"
 
-fn place(element: u32) -> u32 {
-    var rest = element;
-    var place = params.offset;
-    for (var axis = 0u; axis + 1u < params.axes; axis++) {
-        let size = of_axis(params.dims_low, params.dims_high, axis);
-        let outer = rest / size;
-        place += (rest - outer * size) * of_axis(params.strides_low, params.strides_high, axis);
-        rest = outer;
-    }
-    return place + rest * of_axis(params.strides_low, params.strides_high, params.axes - 1u);
-}
+fn place(element: u32) -> u32 { return params.offset + walk(element); }
 
 //# if quads
 alias Quad = vec${bytes}<u32>;

@@ -88,7 +88,7 @@ impl<'a> Checkpoint<'a> {
                 continue;
             }
             if name.starts_with(root) {
-                problems.push(format!("`{name}`: the model described by config.json has no such tensor"));
+                problems.push(format!("`{name}`: the model has no such tensor"));
             } else {
                 log::warn!("{}: tensor `{name}` is not used", self.path.display());
             }

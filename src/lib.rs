@@ -86,6 +86,7 @@
 //! | `cli` (default) | the `wginfer` program; includes `text` and `vision` |
 //! | `text` | [`text`]: tokenizer, chat template, sampling, generation; [`mod@bench`] |
 //! | `vision` | [`vision`]: photos, preprocessing on the GPU, classification, detection, edges |
+//! | `onnx` | [`mod@onnx`]: models in the ONNX format |
 //! | `hub` | downloads from a Hugging Face hub into its cache: [`weights::hub`] |
 //!
 //! What a GPU can do is never a feature: [`Caps`](kernel::Caps) says it at run time.
@@ -103,6 +104,8 @@ pub mod kernel;
 #[path = "../models/mod.rs"]
 pub mod models;
 pub mod nn;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 pub mod ops;
 pub mod session;
 pub mod tensor;

@@ -72,7 +72,8 @@ pub struct Session {
     weights: HashMap<WeightKey, Vec<Arc<Buffer>>>,
     states: BTreeMap<String, (Spec, Arc<Buffer>)>,
     pool: Vec<Arc<Buffer>>,
-    plans: Vec<Prepared>,
+    /// By their ids; none where a plan was removed.
+    plans: Vec<Option<Prepared>>,
     readback: Option<(u64, Readback)>,
 }
 
@@ -132,7 +133,7 @@ impl Session {
         });
         let prepared = added?;
         let first = self.plans.len();
-        self.plans.extend(prepared);
+        self.plans.extend(prepared.into_iter().map(Some));
         Ok((first..self.plans.len()).map(PlanId).collect())
     }
 
@@ -286,8 +287,22 @@ impl Session {
     }
 
     /// Number of dispatches of a plan.
+    ///
+    /// # Panics
+    /// When the plan was removed, here as in the other methods that take one.
     pub fn dispatches(&self, plan: PlanId) -> usize {
-        self.plans[plan.0].program.len()
+        self.prepared(plan).program.len()
+    }
+
+    /// Frees the buffers of plans; weights and states stay.
+    pub fn remove(&mut self, plans: impl IntoIterator<Item = PlanId>) {
+        for plan in plans {
+            self.plans[plan.0] = None;
+        }
+    }
+
+    fn prepared(&self, plan: PlanId) -> &Prepared {
+        self.plans[plan.0].as_ref().expect("a plan that was not removed")
     }
 
     /// Runs a plan: writes the inputs, computes, and returns the named outputs.
@@ -302,7 +317,7 @@ impl Session {
         outputs: &[&str],
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Vec<Tensor>> {
-        let prepared = &self.plans[plan.0];
+        let prepared = self.plans[plan.0].as_ref().expect("a plan that was not removed");
         for (name, bytes) in inputs {
             let (_, spec, buffer) = find(&prepared.inputs, name, "input")?;
             if bytes.len() as u64 != spec.bytes() {
@@ -343,7 +358,7 @@ impl Session {
     /// # Errors
     /// [`Error::Unsupported`] where the device has no timestamps, or what the device says.
     pub fn profile(&self, plan: PlanId) -> Result<Vec<StepTime>> {
-        let prepared = &self.plans[plan.0];
+        let prepared = self.prepared(plan);
         let times = self.gpu.profile(&prepared.program)?;
         let step = |((name, kernel, work), time): (&(String, &'static str, u64), DispatchTime)| StepTime {
             name: name.clone(),
@@ -474,7 +489,7 @@ impl Session {
         lower(&mut graph, self.gpu.caps())?;
         let plan = Plan::new(&graph, self.gpu.caps())?;
         let prepared = self.prepare_all(&[plan], &NoWeights, &mut |_| {})?;
-        self.plans.extend(prepared);
+        self.plans.extend(prepared.into_iter().map(Some));
         Ok(PlanId(self.plans.len() - 1))
     }
 }

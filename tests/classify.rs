@@ -150,7 +150,7 @@ fn unreadable_photos_do_not_stop_the_others() {
         "text.jpg: not an image",
         "empty.webp: expected a PNG, JPEG or WebP image, got an empty file",
         "missing.png: no such file",
-        "nothing: ",
+        "nothing: a folder without PNG, JPEG or WebP files",
     ];
     for reason in reasons {
         assert!(notes.contains(reason), "{reason}: {notes}");
@@ -165,6 +165,12 @@ fn unreadable_photos_do_not_stop_the_others() {
     let files: Vec<&str> = failures.iter().map(|failure| failure["file"].as_str().unwrap()).collect();
     assert_eq!(files, bad);
     assert!(failures.iter().all(|failure| failure["error"].as_str().unwrap().len() > 10), "{report}");
+    // A file that cannot be written takes no result with it.
+    let folder = folder.path().to_str().unwrap();
+    let output = wginfer(&["classify", &good[0], "--json", "--logits", folder]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), report["entries"].as_array().unwrap().len()), (Some(1), 5));
+    assert!(text(&output.stderr).contains(folder), "{}", text(&output.stderr));
     // Not a single one.
     let arguments = ["classify", digits().to_str().unwrap(), &bad[2], &bad[4]].map(str::to_owned);
     let arguments = arguments.each_ref().map(String::as_str);
@@ -266,8 +272,11 @@ fn requests_that_cannot_be_served_are_refused() {
     let (model, photo) = (digits(), sample(3));
     let (model, photo) = (model.to_str().unwrap(), photo.to_str().unwrap());
     let llama = root().join("tests/goldens/llama2");
+    let folder = tempfile::tempdir().unwrap();
+    write_weights(folder.path(), &["a", "b"]);
+    let unknown = folder.path();
     let one = ["classify", model, photo];
-    let table: [(&[&str], i32, &[&str]); 21] = [
+    let table: [(&[&str], i32, &[&str]); 22] = [
         (&["classify"], 2, &["the photo is missing"]),
         (&["classify", model], 2, &["is a model", "the photo is missing"]),
         (&["classify", "no/such/model", photo], 1, &["no such file or folder", "no/such/model"]),
@@ -292,6 +301,7 @@ fn requests_that_cannot_be_served_are_refused() {
             &["no/such/folder", "no such folder"],
         ),
         (&["info", llama.to_str().unwrap(), "--arch", "resnet"], 1, &["fit no known architecture"]),
+        (&["info", unknown.to_str().unwrap()], 1, &["no config.json", "no known network for images"]),
         (&["generate", model, "text"], 1, &["wginfer_digits", "supported are llama"]),
     ];
     let mut failures = Vec::new();

@@ -91,18 +91,28 @@ fn what_cannot_be_is_refused() {
     let (model, digits) = (model.to_str().unwrap(), model.parent().unwrap().join("digits"));
     let digits = digits.to_str().unwrap();
     let one = ["detect", model, scene.as_str()];
-    let table: [(&[&str], i32, &[&str]); 10] = [
+    let empty = tempfile::tempdir().unwrap();
+    let table: [(&[&str], i32, &[&str]); 11] = [
         (&["detect"], 2, &["the photo is missing"]),
         (&["detect", model], 2, &["is a model", "the photo is missing"]),
         (&["detect", model, &format!("{digits}/samples")], 2, &["expected one photo, got 10"]),
         (&["detect", model, "no-such-photo.png"], 1, &["no-such-photo.png"]),
         (&["detect", model, &format!("{digits}/README.md")], 1, &["README.md: not an image"]),
         (&["detect", digits, &scene], 1, &["digits that can classify", "expected one that can detect"]),
+        (&["detect", model, empty.path().to_str().unwrap()], 1, &["a folder without PNG, JPEG or WebP"]),
         (&[&one[..], &["--score", "2"]].concat(), 2, &["--score", "from 0 to 1"]),
         (&[&one[..], &["--out", "boxes.jpg"]].concat(), 2, &["--out", ".png"]),
         (&[&one[..], &["--out", "no/such/folder/x.png"]].concat(), 1, &["no/such/folder", "no such folder"]),
         (&[&one[..], &["--resize", "100x100"]].concat(), 1, &["yolov8 takes images", "multiples of 32"]),
     ];
+    // A file that cannot be written takes no result with it.
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("boxes.png");
+    std::fs::create_dir(&out).unwrap();
+    let output = wginfer(&[&one[..], &["--json", "--out", out.to_str().unwrap()]].concat()).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &report["out"]), (Some(1), &Value::Null));
+    assert!(!report["detections"].as_array().unwrap().is_empty());
     let mut failures = Vec::new();
     for (arguments, code, parts) in table {
         let output = wginfer(arguments).output().unwrap();

@@ -24,6 +24,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("weights", &["error", "tensor", "json"]),
     // The weights of a file as a session reads them: the bridge between the two.
     ("checkpoint", &["error", "tensor", "graph", "nn", "session", "weights"]),
+    // Nodes of a file become nodes of graphs, which are run as they are built.
+    ("onnx", &["error", "tensor", "kernel", "ops", "graph", "gpu", "session", "weights"]),
     // Runs the case table of the operators on a device.
     ("doctor", &["error", "cancel", "tensor", "kernel", "ops", "gpu", "session"]),
     (

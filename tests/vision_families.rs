@@ -16,7 +16,7 @@ use wginfer::session::{Session, WeightRows};
 use wginfer::tensor::{DType, Tensor};
 use wginfer::weights::{FileWeights, Weights};
 
-const FAMILIES: [(&str, Architecture); 24] = [
+const FAMILIES: [(&str, Architecture); 27] = [
     ("squeezenet1_0", Architecture::SqueezeNet),
     ("squeezenet1_1", Architecture::SqueezeNet),
     ("mobilenet_v1", Architecture::MobileNetV1),
@@ -32,12 +32,15 @@ const FAMILIES: [(&str, Architecture); 24] = [
     ("vgg", Architecture::Vgg),
     ("vgg_bn", Architecture::Vgg),
     ("densenet", Architecture::DenseNet),
+    ("densenet_published", Architecture::DenseNet),
     ("efficientnet", Architecture::EfficientNet),
     ("efficientnet_transformers", Architecture::EfficientNet),
     ("convnext", Architecture::ConvNext),
     ("convnext_transformers", Architecture::ConvNext),
     ("vit", Architecture::Vit),
     ("deit", Architecture::Vit),
+    ("vit_torchvision", Architecture::Vit),
+    ("vit_torchvision_published", Architecture::Vit),
     ("yolo", Architecture::Yolo),
     ("unet", Architecture::UNet),
     ("unet_bilinear", Architecture::UNet),

@@ -151,7 +151,7 @@ fn broken_files_are_refused_with_reasons() {
     let missing = Image::open(&folder.path().join("nowhere.png")).unwrap_err().to_string();
     assert!(missing.contains("nowhere.png") && missing.contains("no such file"), "{missing}");
     let a_folder = Image::open(folder.path()).unwrap_err().to_string();
-    assert!(a_folder.contains("directory"), "{a_folder}");
+    assert!(a_folder.contains("got a folder"), "{a_folder}");
 }
 
 #[test]

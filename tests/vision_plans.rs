@@ -2,14 +2,16 @@
 
 use wginfer::graph::{Graph, Plan, lower, optimise};
 use wginfer::kernel::Caps;
-use wginfer::models::vision::{MobileNetV2, Network, ResNet, SqueezeNet};
+use wginfer::models::vision::{MobileNetV2, Network, ResNet, SqueezeNet, TensorShapes, VisionModel};
 use wginfer::nn::Scope;
 use wginfer::tensor::{DType, Spec};
+use wginfer::weights::{FileWeights, Weights};
 
-/// The graph of one image of 224 x 224 pixels, and its plan.
+/// The graph of one image of 224 x 224 pixels, or as many as the network takes, and its plan.
 fn plan(network: &dyn Network, caps: &Caps) -> (Graph, Plan) {
     let mut graph = Graph::new();
-    let pixels = graph.input("pixels", Spec::f32([1, 3, 224, 224]));
+    let side = network.fixed_side().unwrap_or(224);
+    let pixels = graph.input("pixels", Spec::f32([1, 3, side, side]));
     let logits = network.build(&mut graph, &Scope::new(&DType::F32, ""), pixels).unwrap();
     graph.output("logits", logits);
     optimise(&mut graph).unwrap();
@@ -64,6 +66,27 @@ fn whole_networks_run_with_their_channels_last() {
             // Only what is given out is copied.
             let inner = plan.steps.split_last().unwrap().1;
             assert!(inner.iter().all(|step| step.launch.kernel != "reshape"), "{profile}: {network:?}");
+        }
+    }
+}
+
+/// Two norms, the stacked projection, attention, and three linear layers, of which two add what
+/// goes around them.
+#[test]
+fn layers_of_vision_transformers_take_seven_dispatches() {
+    for (name, layer) in
+        [("vit", "vit.encoder.layer.1."), ("vit_torchvision", "encoder.layers.encoder_layer_1.")]
+    {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/vision").join(name);
+        let weights = FileWeights::open(&folder.join("model.safetensors")).unwrap();
+        let shape = |tensor: &str| (tensor.to_owned(), weights.spec(tensor).unwrap().shape.clone());
+        let tensors = TensorShapes::new(&folder, weights.names().into_iter().map(shape));
+        let model = VisionModel::load(&folder, &tensors, None).unwrap();
+        for (profile, caps) in Caps::profiles() {
+            let (_, plan) = plan(model.network(), &caps);
+            let steps = plan.steps.iter().filter(|step| step.name.starts_with(layer));
+            let kernels: Vec<&str> = steps.map(|step| step.launch.kernel).collect();
+            assert_eq!(kernels.len(), 7, "{profile}: {kernels:?}");
         }
     }
 }

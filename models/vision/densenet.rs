@@ -1,4 +1,5 @@
-//! DenseNet 121 to 201 (Huang et al. 2016), with torchvision's names.
+//! DenseNet 121 to 201 (Huang et al. 2016), with torchvision's names, and those of its published
+//! files, which have a dot in `norm.1`, `conv.2`.
 
 use super::{Architecture, Family, Network, Settings, Task, TensorShapes};
 use crate::Result;
@@ -18,6 +19,13 @@ pub struct DenseNet {
     pub blocks: Vec<DenseBlock>,
     /// Number of classes.
     pub classes: usize,
+    /// Layers are numbered with a dot: `norm.1`, `conv.2`.
+    pub dotted: bool,
+}
+
+/// Name of a part of a layer.
+fn part(kind: &str, number: usize, dotted: bool) -> String {
+    if dotted { format!("{kind}.{number}") } else { format!("{kind}{number}") }
 }
 
 /// A dense block and the transition behind it.
@@ -34,15 +42,16 @@ pub struct DenseBlock {
 }
 
 impl DenseBlock {
-    fn build(&self, graph: &mut Graph, scope: &Scope<'_>, x: ValueId) -> Result<ValueId> {
+    fn build(&self, graph: &mut Graph, scope: &Scope<'_>, x: ValueId, dotted: bool) -> Result<ValueId> {
+        let (norm, conv) = (|number| part("norm", number, dotted), |number| part("conv", number, dotted));
         let mut x = x;
         for layer in 0..self.layers {
             let path = format!("denselayer{}", layer + 1);
             let new = scope.at(graph, &path, |graph, scope| {
-                let y = norm_act(graph, scope, "norm1", x)?;
-                let y = nn::conv2d(graph, scope, "conv1", y, &Conv2d::new(self.inner, 1))?;
-                let y = norm_act(graph, scope, "norm2", y)?;
-                nn::conv2d(graph, scope, "conv2", y, &Conv2d::new(self.growth, 3).padding(1))
+                let y = norm_act(graph, scope, &norm(1), x)?;
+                let y = nn::conv2d(graph, scope, &conv(1), y, &Conv2d::new(self.inner, 1))?;
+                let y = norm_act(graph, scope, &norm(2), y)?;
+                nn::conv2d(graph, scope, &conv(2), y, &Conv2d::new(self.growth, 3).padding(1))
             })?;
             x = nn::concat_channels(graph, &[x, new])?;
         }
@@ -72,12 +81,15 @@ impl Family for DenseNet {
     const NAME: &'static str = "densenet";
 
     fn matches(tensors: &TensorShapes) -> bool {
-        tensors.has("features.conv0.weight") && tensors.has("features.denseblock1.denselayer1.conv1.weight")
+        let first = |dotted| format!("features.denseblock1.denselayer1.{}.weight", part("conv", 1, dotted));
+        tensors.has("features.conv0.weight") && [false, true].iter().any(|it| tensors.has(&first(*it)))
     }
 
     fn read(tensors: &TensorShapes, _: &Settings<'_>) -> Result<Self> {
+        let dotted = tensors.has("features.denseblock1.denselayer1.conv.1.weight");
         let conv = |block: usize, layer: usize, index: usize| {
-            format!("features.denseblock{}.denselayer{}.conv{index}.weight", block + 1, layer + 1)
+            let conv = part("conv", index, dotted);
+            format!("features.denseblock{}.denselayer{}.{conv}.weight", block + 1, layer + 1)
         };
         let count = tensors.count(|block| conv(block, 0, 1))?;
         let block = |block: usize| {
@@ -93,7 +105,7 @@ impl Family for DenseNet {
         };
         let [stem, ..] = tensors.dims::<4>("features.conv0.weight")?;
         let [classes, _] = tensors.dims("classifier.weight")?;
-        Ok(Self { stem, blocks: (0..count).map(block).collect::<Result<_>>()?, classes })
+        Ok(Self { stem, blocks: (0..count).map(block).collect::<Result<_>>()?, classes, dotted })
     }
 }
 
@@ -114,7 +126,7 @@ impl Network for DenseNet {
             let mut x = nn::max_pool(graph, x, Window::new([3, 3]).stride([2, 2]).padding([1, 1]))?;
             for (index, block) in self.blocks.iter().enumerate() {
                 let path = format!("denseblock{}", index + 1);
-                x = scope.at(graph, &path, |graph, scope| block.build(graph, scope, x))?;
+                x = scope.at(graph, &path, |graph, scope| block.build(graph, scope, x, self.dotted))?;
                 if let Some(channels) = block.transition {
                     let path = format!("transition{}", index + 1);
                     x = scope.at(graph, &path, |graph, scope| block.transition(graph, scope, x, channels))?;

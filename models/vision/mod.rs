@@ -228,6 +228,12 @@ impl Architecture {
         })
     }
 
+    /// The family of a `model_type` in config.json, where it is one's.
+    pub fn of_model_type(model_type: &str) -> Option<Self> {
+        let family = FAMILIES.iter().find(|family| family.model_types.contains(&model_type));
+        family.map(|family| family.architecture)
+    }
+
     /// The families whose tensor names a checkpoint has.
     pub fn recognise(tensors: &TensorShapes) -> Vec<Self> {
         let matching = FAMILIES.iter().filter(|family| (family.matches)(tensors));
@@ -237,11 +243,8 @@ impl Architecture {
     /// The family that config.json names, else the only one that the tensors' names fit.
     fn find(tensors: &TensorShapes, config: &Fields<'_>) -> Result<Self> {
         let model_type = config.string("model_type")?;
-        let named = FAMILIES
-            .iter()
-            .find(|family| model_type.is_some_and(|model_type| family.model_types.contains(&model_type)));
-        if let Some(family) = named {
-            return Ok(family.architecture);
+        if let Some(architecture) = model_type.and_then(Self::of_model_type) {
+            return Ok(architecture);
         }
         let path = tensors.path().display();
         match Self::recognise(tensors).as_slice() {
@@ -288,6 +291,9 @@ impl VisionModel {
         };
         let settings = Settings::new(config);
         let network = (architecture.family().read)(tensors, &settings)?;
+        if network.task().classes() == 0 {
+            return Err(tensors.error("the last layer has no outputs: there are no classes"));
+        }
         Ok(Self { architecture, network, image_size: settings.size("image_size")? })
     }
 
@@ -352,5 +358,35 @@ impl VisionModel {
             return fail(format!("images whose height and width are multiples of {multiple}"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Shape;
+
+    fn load(architecture: Architecture, tensors: &[(&str, &[usize])]) -> Result<VisionModel> {
+        let named = tensors.iter().map(|(name, dims)| ((*name).to_owned(), Shape::from(dims.to_vec())));
+        let tensors = TensorShapes::new("x.safetensors", named);
+        VisionModel::load(Path::new("no such folder"), &tensors, Some(architecture))
+    }
+
+    #[test]
+    fn networks_without_classes_are_refused() {
+        let digits = |classes: usize| {
+            load(Architecture::Digits, &[("dense1.weight", &[8, 784]), ("dense2.weight", &[classes, 8])])
+        };
+        assert_eq!(digits(10).unwrap().task().classes(), 10);
+        let message = digits(0).unwrap_err().to_string();
+        assert!(message.contains("x.safetensors") && message.contains("no classes"), "{message}");
+    }
+
+    #[test]
+    fn model_types_name_families() {
+        let names = ["deit", "vit", "wginfer_digits", "resnet"].map(Architecture::of_model_type);
+        let [vit, digits, resnet] = [Architecture::Vit, Architecture::Digits, Architecture::ResNet].map(Some);
+        assert_eq!(names, [vit, vit, digits, resnet]);
+        assert_eq!(Architecture::of_model_type("llama"), None);
     }
 }

@@ -138,10 +138,15 @@ impl Family for Yolo {
                 other => other,
             })
         };
+        let sides = width("22.cv2.0.2".into())?;
+        if sides == 0 || !sides.is_multiple_of(4) {
+            let message = format!("`model.22.cv2.0.2.weight`: expected outputs for four sides, got {sides}");
+            return Err(tensors.error(message));
+        }
         Ok(Self {
             layers: KINDS.iter().enumerate().map(layer).collect::<Result<_>>()?,
             head: [width("22.cv2.0.0.conv".into())?, width("22.cv3.0.0.conv".into())?],
-            bins: width("22.cv2.0.2".into())? / 4,
+            bins: sides / 4,
             classes: width("22.cv3.0.2".into())?,
         })
     }

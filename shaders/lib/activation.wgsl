@@ -12,6 +12,9 @@ fn silu(x: f32) -> f32 { return x / (1.0 + exp(-x)); }
 // Clamped: some drivers compute tanh by exponentials that overflow.
 fn tanh_clamped(x: f32) -> f32 { return tanh(clamp(x, -15.0, 15.0)); }
 
+// SiLU with a slope (Ramachandran et al. 2017).
+fn swish(x: f32, alpha: f32) -> f32 { return x / (1.0 + exp(-alpha * x)); }
+
 // GELU by the hyperbolic tangent (Hendrycks and Gimpel 2016).
 fn gelu_tanh(x: f32) -> f32 {
     return 0.5 * x * (1.0 + tanh_clamped(0.7978845608 * (x + 0.044715 * x * x * x)));
@@ -43,6 +46,12 @@ fn softcap(x: f32, cap: f32) -> f32 { return cap * tanh_clamped(x / cap); }
 fn clip(x: f32, low: f32, high: f32) -> f32 { return min(max(x, low), high); }
 
 fn leaky_relu(x: f32, alpha: f32) -> f32 { return max(x, 0.0) + alpha * min(x, 0.0); }
+
+fn thresholded_relu(x: f32, threshold: f32) -> f32 { return select(0.0, x, x > threshold); }
+
+fn shrink(x: f32, threshold: f32, bias: f32) -> f32 {
+    return select(select(0.0, x + bias, x < -threshold), x - bias, x > threshold);
+}
 
 fn elu(x: f32, alpha: f32) -> f32 { return max(x, 0.0) + alpha * (exp(min(x, 0.0)) - 1.0); }
 

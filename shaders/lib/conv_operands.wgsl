@@ -1,7 +1,8 @@
 // Operands of a convolution as a matrix product: rows are output positions, columns are output
 // channels of a group, and the inner dimension is a sequence of runs, neighbouring elements of x
 // in memory that a tap of the kernel (or all taps along the width, with their channels) meets.
-// Takes `weight_dtype`, `transposed`, and `x_width`: the channels of an element of x, 1 or 4.
+// Takes `weight_dtype`, `transposed`, `x_width`: the channels of an element of x, 1 or 4, and
+// `points`: whether each row is a pixel of x, all of them in one line.
 
 struct Params {
     image: vec4<u32>,     // depth and height of x, elements of a line of pixels, elements of a pixel
@@ -10,8 +11,8 @@ struct Params {
     stride: vec4<u32>,    // along depth, height and width, elements of a run
     dilation: vec4<u32>,  // along depth, height and width, output channels of a group
     pads: vec4<u32>,      // before depth, height and width, rows
-    first_channel: u32,   // output channels of the bound part of the weight: the first
-    end_channel: u32,     // and the one after the last
+    first_channel: u32,   // rows of the weight, output channels or panels of them, that are bound:
+    end_channel: u32,     // the first, and the one after the last
     alpha: f32,           // arguments of the activation
     beta: f32,
 }
@@ -49,6 +50,7 @@ struct Run {
 
 // Position along depth, height and width, and index in the batch, of the first of `sizes` rows.
 fn position(row: u32, sizes: vec3<u32>) -> vec4<u32> {
+    if ${"true" if points else "false"} { return vec4<u32>(0u, 0u, row, 0u); }
     let lines = row / sizes.z;
     let planes = lines / sizes.y;
     let images = planes / sizes.x;
@@ -119,7 +121,8 @@ fn output_row(walk: Walk, row: u32) -> u32 {
 fn phase_count() -> u32 { return 1u; }
 
 fn begin_walk(phase: u32) -> Walk {
-    return Walk(params.kernel.xyz, params.dilation.xyz, vec3<u32>(), vec3<u32>(), 0u);
+    let taps = ${"vec3<u32>(1u)" if points else "params.kernel.xyz"};
+    return Walk(taps, params.dilation.xyz, vec3<u32>(), vec3<u32>(), 0u);
 }
 
 fn row_sizes() -> vec3<u32> { return params.output.xyz; }
@@ -145,9 +148,11 @@ fn run_of(walk: Walk, place: Place, tap: vec3<u32>) -> Run {
     return Run(line, first, select(0u, min(first + params.stride.w, params.image.z), inside));
 }
 
-// Four channels of a run; zeros where it is outside of x.
+// Four channels of a run; zeros where it is outside of x, which a vector of a point is not.
 fn load_x(run: Run, vector: u32) -> vec4<f32> {
-//# if x_width == 4
+//# if points and x_width == 4
+    return x[run.first + vector];
+//# elif x_width == 4
     let element = run.first + vector;
     let inside = element < run.end;
     return select(vec4<f32>(), x[select(0u, run.line + element, inside)], inside);
@@ -170,10 +175,12 @@ fn group_channels(group: u32) -> vec2<u32> {
     return vec2<u32>(max(first, params.first_channel), min(first + params.dilation.w, params.end_channel));
 }
 
+// Blocks of the weight of an output channel.
+fn row_blocks() -> u32 { return params.kernel.x * params.kernel.y * params.kernel.z * params.kernel.w; }
+
 // First block of the weight of an output channel; past the end, of the last one.
 fn weight_row(walk: Walk, channel: u32, end: u32) -> u32 {
-    let blocks = params.kernel.x * params.kernel.y * params.kernel.z * params.kernel.w;
-    return (min(channel, end - 1u) - params.first_channel) * blocks + walk.first_block;
+    return (min(channel, end - 1u) - params.first_channel) * row_blocks() + walk.first_block;
 }
 
 // Finishes the outputs of a row from `channel` on, unless they are past the end.

@@ -1,14 +1,16 @@
 //! The speed of single kernels at shapes of real models, after a comparison with the reference.
 
-use super::{Spread, Surroundings, timed};
+use super::{Spread, Surroundings, convolutions, timed};
 use crate::Result;
 use crate::gpu::Gpu;
 use crate::graph::Graph;
 use crate::kernel::Layout;
 use crate::ops::cases::Random;
-use crate::ops::{CachedAttention, Linear, Op, RmsNorm, Sample, SampleRow, Softmax};
+use crate::ops::{
+    Attention, CachedAttention, HeadLayout, Linear, Op, RmsNorm, Sample, SampleRow, Softmax, image,
+};
 use crate::session::{PlanId, Session, run_op};
-use crate::tensor::{DType, Tensor, Tolerance};
+use crate::tensor::{DType, Spec, Tensor, Tolerance};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -45,15 +47,15 @@ pub struct KernelReport {
 }
 
 /// An operator at a real shape, and at a small one for the comparison.
-struct Subject {
-    name: String,
-    op: Arc<dyn Op>,
+pub(super) struct Subject {
+    pub(super) name: String,
+    pub(super) op: Arc<dyn Op>,
     /// Makes the inputs: at the real shape, or at the small one.
-    inputs: Box<dyn Fn(bool) -> Vec<Tensor>>,
+    pub(super) inputs: Box<dyn Fn(bool) -> Vec<Tensor>>,
     /// Additions and multiplications at the real shape.
-    operations: Option<usize>,
+    pub(super) operations: Option<usize>,
     /// Bytes read and written at the real shape.
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 /// Measures the kernels whose names contain `only`, `runs` times each.
@@ -93,13 +95,13 @@ fn compare(gpu: &Gpu, subject: &Subject) -> Result<Option<String>> {
 
 /// Seconds of one dispatch.
 fn time(gpu: &Gpu, subject: &Subject, runs: usize) -> Result<Spread> {
-    let inputs = (subject.inputs)(false);
-    let mut once = Repeated::new(gpu, &subject.op, &inputs, 1)?;
+    let (op, inputs) = as_launched(gpu, &subject.op, (subject.inputs)(false))?;
+    let mut once = Repeated::new(gpu, &op, &inputs, 1)?;
     once.run()?;
     let (_, first, _) = timed(|| once.run())?;
     let count = (RUN_SECONDS / first.as_secs_f64()).clamp(1.0, MOST_DISPATCHES) as usize;
     drop(once);
-    let mut repeated = Repeated::new(gpu, &subject.op, &inputs, count)?;
+    let mut repeated = Repeated::new(gpu, &op, &inputs, count)?;
     repeated.run()?;
     let mut seconds = Vec::with_capacity(runs);
     for _ in 0..runs {
@@ -107,6 +109,21 @@ fn time(gpu: &Gpu, subject: &Subject, runs: usize) -> Result<Spread> {
         seconds.push(wall.as_secs_f64() / count as f64);
     }
     Ok(Spread::of(&seconds))
+}
+
+/// The operator that is launched and its inputs: operators on images take theirs with the channels
+/// last. Their elements stay in the old order, as times do not depend on values.
+fn as_launched(gpu: &Gpu, op: &Arc<dyn Op>, mut inputs: Vec<Tensor>) -> Result<(Arc<dyn Op>, Vec<Tensor>)> {
+    let specs: Vec<Spec> = inputs.iter().map(|input| input.spec().clone()).collect();
+    let Some(form) = op.channels_last(gpu.caps(), &specs) else { return Ok((op.clone(), inputs)) };
+    for index in form.images {
+        let spec = Spec::new(specs[index].dtype, image::to_last(&specs[index].shape));
+        inputs[index] = Tensor::from_bytes(spec, inputs[index].bytes().to_vec());
+    }
+    for (index, rule) in form.prepared {
+        inputs[index] = rule.prepare(&inputs[index..=index])?;
+    }
+    Ok((form.op, inputs))
 }
 
 /// A plan that computes an operator several times over the same inputs.
@@ -148,13 +165,15 @@ impl Repeated {
 }
 
 fn subjects() -> Vec<Subject> {
-    vec![
+    let mut subjects = vec![
         linear(DType::F32, [1, 4096, 4096]),
         linear(DType::F16, [1, 4096, 4096]),
         linear(DType::F32, [8, 768, 2048]),
         linear(DType::F32, [512, 768, 2048]),
         attention(1, 512),
         attention(512, 512),
+        encoder_attention(197),
+        encoder_attention(512),
         rms_norm([1, 768]),
         rms_norm([512, 768]),
         softmax([512, 1024]),
@@ -162,7 +181,9 @@ fn subjects() -> Vec<Subject> {
         sample(32_000, true),
         sample(151_936, false),
         sample(151_936, true),
-    ]
+    ];
+    subjects.extend(convolutions::subjects());
+    subjects
 }
 
 fn subject(
@@ -214,6 +235,27 @@ fn attention(rows: usize, context: usize) -> Subject {
             Tensor::from_u32([rows], &positions),
             Tensor::from_u32([rows], &vec![0; rows]),
         ]
+    })
+}
+
+/// Tokens that see all others, 12 heads of 64, in one tensor as a projection gives them.
+fn encoder_attention(tokens: usize) -> Subject {
+    let (heads, head_dim) = (12, 64);
+    let op = Attention {
+        heads,
+        kv_heads: heads,
+        scale: 0.125,
+        softcap: None,
+        causal: None,
+        window: None,
+        mask: false,
+        layout: HeadLayout::Packed,
+    };
+    let name = format!("attention of {tokens} tokens, {heads} heads of {head_dim}");
+    let operations = 4 * heads * head_dim * tokens * tokens;
+    subject(name, op, Some(operations), 16 * heads * head_dim * tokens, move |small| {
+        let tokens = if small { 40 } else { tokens };
+        vec![Random::new(6).f32([1, tokens, 3 * heads * head_dim])]
     })
 }
 

@@ -5,6 +5,7 @@
 //! their range: software adapters share their processors with everything else that runs.
 
 mod bandwidth;
+mod convolutions;
 mod kernels;
 mod shapes;
 mod text;

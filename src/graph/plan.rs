@@ -6,7 +6,7 @@ use crate::kernel::{Caps, Launch, Layout, Operand, row_parts, row_pitch};
 use crate::ops::Preparation;
 use crate::tensor::{Spec, Tensor};
 use crate::{Error, Result};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// What a binding of a step refers to.
@@ -141,6 +141,8 @@ struct Planner<'a> {
     caps: &'a Caps,
     plan: Plan,
     places: HashMap<ValueId, BufferRef>,
+    /// Weights and constants in each layout that a reader wants.
+    weights: HashMap<(ValueId, Layout), usize>,
     /// Values that only give another value another shape, by that value.
     views: HashMap<ValueId, ValueId>,
     /// By value, or by that of which it is a view: the last node that reads it.
@@ -161,7 +163,16 @@ impl<'a> Planner<'a> {
             }
         }
         let (plan, slots) = (Plan::default(), SlotPlanner::default());
-        let mut planner = Self { graph, caps, plan, places: HashMap::new(), views, last_use, slots };
+        let mut planner = Self {
+            graph,
+            caps,
+            plan,
+            places: HashMap::new(),
+            weights: HashMap::new(),
+            views,
+            last_use,
+            slots,
+        };
         planner.place_sources()?;
         Ok(planner)
     }
@@ -182,8 +193,10 @@ impl<'a> Planner<'a> {
                     BufferRef::State(self.plan.states.len() - 1)
                 }
                 Source::Weight(_) | Source::Constant(_) | Source::Prepared(_) if used => {
-                    let layout = layouts.get(&id).copied().unwrap_or(Layout::Plain);
-                    self.plan.weights.push(planned_weight(self.graph, id, layout));
+                    for layout in layouts.get(&id).into_iter().flatten() {
+                        self.weights.insert((id, *layout), self.plan.weights.len());
+                        self.plan.weights.push(planned_weight(self.graph, id, *layout));
+                    }
                     BufferRef::Weight(self.plan.weights.len() - 1, 0)
                 }
                 _ => continue,
@@ -239,24 +252,23 @@ impl<'a> Planner<'a> {
     }
 
     fn bind(&self, node: &Node, launch: &Launch, scratch: &[(usize, u64)]) -> Vec<(BufferRef, u64)> {
-        let whole = |id: ValueId| {
-            let place = self.places[&id];
-            let bytes = match place {
-                BufferRef::Weight(weight, _) => self.plan.weights[weight].part_bytes(self.caps)[0],
-                _ => buffer_bytes(self.graph.spec(id)),
-            };
-            (place, bytes)
-        };
-        let resolve = |operand: &Operand| match *operand {
-            Operand::Input(input) => whole(node.inputs[input]),
-            Operand::Output(output) => whole(node.outputs[output]),
-            Operand::Scratch(index) => (BufferRef::Slot(scratch[index].0), scratch[index].1),
-            Operand::InputPart(input, part) => match self.places[&node.inputs[input]] {
-                BufferRef::Weight(weight, _) => {
+        let whole = |id: ValueId| (self.places[&id], buffer_bytes(self.graph.spec(id)));
+        let input_part = |input: usize, part: usize| {
+            let id = node.inputs[input];
+            // A view of a weight lies where the weight lies.
+            let stored = self.views.get(&id).copied().unwrap_or(id);
+            match self.weights.get(&(stored, node.op.layout(input))) {
+                Some(&weight) => {
                     (BufferRef::Weight(weight, part), self.plan.weights[weight].part_bytes(self.caps)[part])
                 }
-                _ => whole(node.inputs[input]),
-            },
+                None => whole(id),
+            }
+        };
+        let resolve = |operand: &Operand| match *operand {
+            Operand::Input(input) => input_part(input, 0),
+            Operand::Output(output) => whole(node.outputs[output]),
+            Operand::Scratch(index) => (BufferRef::Slot(scratch[index].0), scratch[index].1),
+            Operand::InputPart(input, part) => input_part(input, part),
         };
         launch.bindings.iter().map(resolve).collect()
     }
@@ -337,21 +349,16 @@ fn planned_weight(graph: &Graph, id: ValueId, layout: Layout) -> PlannedWeight {
     PlannedWeight { name: value.name.clone(), spec: value.spec.clone(), layout, data }
 }
 
-/// The layout that the readers of each weight and constant want.
-fn weight_layouts(graph: &Graph) -> Result<HashMap<ValueId, Layout>> {
-    let mut layouts = HashMap::new();
+/// The layouts that the readers of each weight and constant want, sorted.
+fn weight_layouts(graph: &Graph) -> Result<HashMap<ValueId, BTreeSet<Layout>>> {
+    let mut layouts: HashMap<ValueId, BTreeSet<Layout>> = HashMap::new();
     for node in &graph.nodes {
         for (position, id) in node.inputs.iter().enumerate() {
             let layout = node.op.layout(position);
-            if !graph.value(*id).is_stored() {
-                if layout == Layout::Rows {
-                    let message = format!("input {position} must be a weight or a constant");
-                    return Err(Error::op(node.op.name(), message).at_node(&node.name));
-                }
-                continue;
-            }
-            if *layouts.entry(*id).or_insert(layout) != layout {
-                let message = format!("input {position} is also read in another layout");
+            if graph.value(*id).is_stored() {
+                layouts.entry(*id).or_default().insert(layout);
+            } else if layout == Layout::Rows {
+                let message = format!("input {position} must be a weight or a constant");
                 return Err(Error::op(node.op.name(), message).at_node(&node.name));
             }
         }

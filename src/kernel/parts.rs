@@ -4,7 +4,7 @@ use super::Caps;
 use crate::tensor::{DType, Spec};
 
 /// How an operator wants one of its inputs to lie in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Layout {
     /// Tightly packed, one buffer.
     Plain,

@@ -236,12 +236,12 @@ pub fn max_pool(graph: &mut Graph, x: ValueId, window: Window) -> Result<ValueId
     graph.add_one(Pool::new(PoolFn::Max, window), &[x])
 }
 
-/// The mean in each window.
+/// The mean in each window; padding counts as zeros, as torch has it unless told otherwise.
 ///
 /// # Errors
 /// When the window does not fit.
 pub fn avg_pool(graph: &mut Graph, x: ValueId, window: Window) -> Result<ValueId> {
-    graph.add_one(Pool::new(PoolFn::Average, window), &[x])
+    graph.add_one(Pool::new(PoolFn::Average, window).count_include_pad(true), &[x])
 }
 
 /// The means in windows that divide the image into `size` rows and columns.
@@ -280,7 +280,7 @@ pub fn upsample_bilinear(graph: &mut Graph, x: ValueId, factor: usize) -> Result
 }
 
 fn enlarged(graph: &Graph, x: ValueId, factor: usize) -> Vec<usize> {
-    graph.spec(x).shape.dims()[2..].iter().map(|size| size * factor).collect()
+    graph.spec(x).shape.dims().iter().skip(2).map(|size| size * factor).collect()
 }
 
 /// Weights each channel by what two 1x1 convolutions make of the channels' means (Hu et al. 2017).
@@ -329,4 +329,29 @@ pub fn dense(
     let (_, width) = graph.spec(x).shape.rows_and_cols();
     let projection = Projection::new(name, outputs, width).bias(true);
     graph.scope(name, |graph| linear(graph, scope, &projection, x, activation, false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::{Spec, Tensor};
+
+    /// Values of torch.nn.AvgPool1d(3, 2, 1) with its defaults.
+    #[test]
+    fn averages_count_the_padding() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Spec::f32([1, 1, 4]));
+        avg_pool(&mut graph, x, Window::new([3]).stride([2]).padding([1])).unwrap();
+        let node = graph.nodes().last().unwrap();
+        let pooled = node.op.reference(&[Tensor::from_f32([1, 1, 4], &[3.0, 6.0, 9.0, 12.0])]).unwrap();
+        assert_eq!(pooled[0].to_f32(), [3.0, 9.0]);
+    }
+
+    #[test]
+    fn upsampling_of_what_is_no_image_is_refused() {
+        let mut graph = Graph::new();
+        let x = graph.input("x", Spec::f32([3]));
+        assert!(upsample_nearest(&mut graph, x, 2).is_err());
+        assert!(upsample_bilinear(&mut graph, x, 2).is_err());
+    }
 }

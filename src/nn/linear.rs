@@ -12,6 +12,8 @@ use std::ops::Range;
 pub struct Projection {
     /// Tensor (without ".weight"), its rows in the file, and the rows taken.
     parts: Vec<(String, usize, Range<usize>)>,
+    /// Whether names end in "_weight" and "_bias" instead.
+    underscore: bool,
     /// Number of inputs.
     cols: usize,
     bias: bool,
@@ -55,11 +57,19 @@ impl Projection {
         self
     }
 
+    /// Names end in "_weight" and "_bias" (the `in_proj` of torch's attention).
+    #[must_use]
+    pub fn underscore(mut self) -> Self {
+        self.underscore = true;
+        self
+    }
+
     fn segments(&self, scope: &Scope<'_>, ending: &str, shape: impl Fn(usize) -> Shape) -> Vec<Segment> {
+        let separator = if self.underscore { '_' } else { '.' };
         self.parts
             .iter()
             .map(|(tensor, rows, range)| Segment {
-                tensor: scope.name(&format!("{tensor}.{ending}")),
+                tensor: scope.name(&format!("{tensor}{separator}{ending}")),
                 shape: shape(*rows),
                 rows: range.clone(),
             })

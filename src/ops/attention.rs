@@ -1,469 +1,397 @@
-//! Attention of decoder rows over the key-value cache, with online softmax: no matrix of scores
-//! is ever stored. Knows where keys and values lie only through `shaders/lib/kv.wgsl`; rotation
-//! and writing of the cache are [`RopeCache`](super::RopeCache).
+//! Attention over keys and values that are given as a whole, with online softmax: no matrix of
+//! scores is ever stored. Attention over a cache is [`CachedAttention`](super::CachedAttention).
 
-use super::cases::{Case, Random};
-use super::{Expect, Inputs, Op};
-use crate::kernel::{Caps, Form, Kernel, Launch, Launches, Operand, groups, params};
-use crate::tensor::{DType, Spec, Tensor};
+mod cases;
+
+use super::strided::broadcast_strides;
+use super::{Expect, Op};
+use crate::kernel::{Caps, Form, Kernel, Launches, MAX_ITERATIONS, Operand, count, groups, params};
+use crate::tensor::{DType, Shape, Spec, Tensor};
 use crate::{Error, Result};
+pub(super) use cases::cases;
 use std::f32::consts::LOG2_E;
 
-static ATTENTION: Kernel = Kernel::new("attention", include_str!("../../shaders/attention.wgsl"));
-static ATTENTION_TILE: Kernel =
+static ROWS: Kernel = Kernel::new("attention_rows", include_str!("../../shaders/attention_rows.wgsl"));
+/// Also that of [`CachedAttention`](super::CachedAttention) on prompts.
+pub(super) static TILES: Kernel =
     Kernel::new("attention_tile", include_str!("../../shaders/attention_tile.wgsl"));
-static ATTENTION_MERGE: Kernel =
-    Kernel::new("attention_merge", include_str!("../../shaders/attention_merge.wgsl"));
 
 params!(
     struct Params {
-        rows: u32,
-        heads: u32,
+        q: [u32; 4],
+        k: [u32; 4],
+        v: [u32; 4],
+        output: [u32; 4],
+        mask: [u32; 4],
+        tokens: u32,
+        keys: u32,
         kv_heads: u32,
+        group_heads: u32,
+        pairs: u32,
         head_dim: u32,
-        head_vectors: u32,
-        slots: u32,
-        context: u32,
-        window: u32,
-        row_step: u32,
-        head_step: u32,
-        head_groups: u32,
-        splits: u32,
+        value_dim: u32,
+        lead: i32,
+        window: i32,
         scale: f32,
         softcap: f32,
     }
 );
 
-params!(
-    struct TileParams {
-        rows: u32,
-        heads: u32,
-        kv_heads: u32,
-        head_dim: u32,
-        head_vectors: u32,
-        slots: u32,
-        context: u32,
-        window: u32,
-        scale: f32,
-        softcap: f32,
+/// Most workgroups along batches and key heads; FOLD in the shaders.
+const FOLD: u32 = 32_768;
+
+/// Keys of a step of the kernels.
+const STEP: usize = 32;
+
+/// Most tokens and keys, so that positions are i32.
+const MAX_TOKENS: usize = 1 << 29;
+
+/// Scale and cap of scores for exponentials to the base two.
+pub(super) fn scale_and_cap(scale: f32, softcap: Option<f32>) -> (f32, f32) {
+    match softcap {
+        Some(cap) => (scale / cap, cap * LOG2_E),
+        None => (scale * LOG2_E, 0.0),
     }
-);
-
-params!(
-    struct MergeParams {
-        items: u32,
-        head_dim: u32,
-        head_vectors: u32,
-        splits: u32,
-        row_groups: u32,
-    }
-);
-
-/// Largest head that the kernels hold in registers.
-const MAX_HEAD_DIM: usize = 256;
-
-/// Rows of one sequence from which on the tiled kernel of GPUs is used.
-const TILE_FROM_ROWS: usize = 9;
-
-/// Workgroups that keep a GPU busy; the keys of a query are split between several until there are so many.
-const BUSY_WORKGROUPS: usize = 256;
-
-/// Slot of a row that belongs to no sequence.
-pub const INACTIVE: u32 = u32::MAX;
-
-/// Elements from one head to the next in queries, keys and values: `head_dim` rounded up to whole
-/// vectors of four. The padding is zero.
-pub const fn head_pitch(head_dim: usize) -> usize {
-    head_dim.div_ceil(4) * 4
 }
 
-/// Causal attention over the cache of keys and values (grouped-query, Ainslie et al. 2023).
+/// How queries, keys, values and the output lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HeadLayout {
+    /// q `[n, heads, t, d]`, k `[n, kv_heads, s, d]`, v `[n, kv_heads, s, dv]`; the output is
+    /// `[n, heads, t, dv]`.
+    HeadsFirst,
+    /// As projections give them: q `[n, t, heads * d]`, k `[n, s, kv_heads * d]`,
+    /// v `[n, s, kv_heads * dv]`; the output is `[n, t, heads * dv]`.
+    TokensFirst,
+    /// One input `[n, t, (heads + 2 kv_heads) * d]`: of each token its queries, then its keys,
+    /// then its values; the output is `[n, t, heads * d]`.
+    Packed,
+}
+
+/// softmax(scale q kᵀ + mask) v for each head (Vaswani et al. 2017); several heads may share one
+/// head of keys and values (grouped-query, Ainslie et al. 2023).
 ///
-/// Inputs: queries f32 `[rows, heads, head_pitch]`; keys and values f32
-/// `[slots, kv_heads, context, head_pitch]`; positions u32 `[rows]`; slots u32 `[rows]`.
-/// Output: f32 `[rows, heads * head_dim]`. A row at position p of slot s attends to the keys 0..=p
-/// of slot s; a row whose slot is [`INACTIVE`] gives zeros.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CachedAttention {
+/// Inputs, all f32: q, k and v as the [`HeadLayout`] says; with `mask` one that broadcasts to
+/// `[n, heads, t, s]` and is added to the scores, where values below -1e29 hide a key. Output:
+/// f32, as the layout says. A token that sees no key gives zeros.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Attention {
     /// Heads of the queries, a multiple of `kv_heads`.
     pub heads: usize,
     /// Heads of keys and values.
     pub kv_heads: usize,
-    /// Elements of a head, at most 256.
-    pub head_dim: usize,
-    /// Factor of the scores, mostly 1 / sqrt(head_dim).
+    /// Factor of the scores, mostly 1 / sqrt(d).
     pub scale: f32,
-    /// Limits scores to `cap * tanh(score / cap)` (Gemma 2).
+    /// Limits scores, before the mask, to `cap * tanh(score / cap)` (Gemma 2).
     pub softcap: Option<f32>,
-    /// Number of keys that a row sees, its own included (sliding window, Mistral).
+    /// Token i sees the keys 0..=i + this; all where there is none. Where the tokens are the last
+    /// of the keys, it is s - t.
+    pub causal: Option<i32>,
+    /// Number of keys that a token sees, those after it not counted (sliding window, Mistral);
+    /// needs `causal`.
     pub window: Option<u32>,
-    /// All active rows belong to one slot, have consecutive positions, and come first.
-    pub one_sequence: bool,
+    /// Whether there is a mask.
+    pub mask: bool,
+    /// How the inputs lie.
+    pub layout: HeadLayout,
 }
 
-/// How the invocations of `attention.wgsl` share the work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Sharing {
-    /// Invocations of a workgroup.
-    width: u32,
-    /// Invocations that share a key.
-    cluster: usize,
-    /// Vectors of a head in one invocation.
-    vectors: usize,
-    /// Queries of a workgroup.
-    queries: usize,
-    /// Whether these are rows of one sequence, not heads of one row.
-    across_rows: bool,
+/// Smallest score of a mask at which a key is seen.
+const HIDDEN: f64 = -1e29;
+
+/// First element, and elements from one batch, head and token to the next.
+type View = [usize; 4];
+
+/// What an operator computes, by sizes and strides.
+#[derive(Debug)]
+struct Problem {
+    batches: usize,
+    tokens: usize,
+    keys: usize,
+    head_dim: usize,
+    value_dim: usize,
+    q: View,
+    k: View,
+    v: View,
+    output: View,
+    /// Elements of the mask from one batch, head, token and key to the next.
+    mask: [usize; 4],
+    output_dims: Vec<usize>,
 }
 
-impl CachedAttention {
-    fn head_vectors(&self) -> usize {
-        head_pitch(self.head_dim) / 4
+fn heads_first(heads: usize, tokens: usize, dim: usize) -> View {
+    [0, heads * tokens * dim, tokens * dim, dim]
+}
+
+/// Heads of a token side by side, from element `first` of `width` on.
+fn tokens_first(first: usize, width: usize, tokens: usize, dim: usize) -> View {
+    [first, tokens * width, dim, width]
+}
+
+impl Attention {
+    fn fail<T>(&self, message: String) -> Result<T> {
+        Err(Error::op(self.name(), message))
     }
 
-    fn heads_per_kv(&self) -> usize {
-        self.heads / self.kv_heads
-    }
-
-    /// Scale and cap for exponentials to the base two.
-    fn scale_and_cap(&self) -> (f32, f32) {
-        match self.softcap {
-            Some(cap) => (self.scale / cap, cap * LOG2_E),
-            None => (self.scale * LOG2_E, 0.0),
+    fn check(&self) -> Result<()> {
+        if self.kv_heads == 0 || self.heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
+            return self.fail(format!("{} heads are no multiple of {} key heads", self.heads, self.kv_heads));
         }
+        if self.softcap.is_some_and(|cap| cap <= 0.0) || self.window == Some(0) {
+            return self.fail("window and softcap must be above zero".into());
+        }
+        if self.window.is_some() && self.causal.is_none() {
+            return self.fail("a window needs causal attention".into());
+        }
+        Ok(())
     }
 
-    fn sharing(&self, caps: &Caps, rows: usize) -> Sharing {
-        let head_vectors = self.head_vectors();
-        let software = caps.form() == Form::Software;
-        // Two vectors in an invocation while the cluster allows.
-        let cluster = (head_vectors.next_power_of_two() / 2).clamp(1, 8);
-        let vectors = smallest_class(head_vectors.div_ceil(cluster), &[1, 2, 3, 4, 6, 8]);
-        let width = match head_vectors {
-            _ if software => 8,
-            ..=32 => 128,
-            _ => 64,
+    fn problem(&self, inputs: &[Spec]) -> Result<Problem> {
+        self.check()?;
+        let views = if self.layout == HeadLayout::Packed { 1 } else { 3 };
+        let expected = views + usize::from(self.mask);
+        if inputs.len() != expected {
+            return self.fail(format!("takes {expected} inputs, got {}", inputs.len()));
+        }
+        for (input, what) in inputs.iter().zip(["q", "k", "v", "the mask"]) {
+            let what = if inputs.len() < 3 { "an input" } else { what };
+            input.expect_dtype(self, what, &[DType::F32])?;
+        }
+        let mut problem = match self.layout {
+            HeadLayout::HeadsFirst => self.heads_first(inputs)?,
+            HeadLayout::TokensFirst => self.tokens_first(inputs)?,
+            HeadLayout::Packed => self.packed(&inputs[0])?,
         };
-        let across_rows = software && self.one_sequence && rows >= TILE_FROM_ROWS;
-        let most = if across_rows { rows } else { self.heads_per_kv() };
-        // Queries share the loads of keys and values. Sixteen of their vectors in an invocation:
-        // twice as many compile three times as long on lavapipe and run 1.4 times as fast.
-        let mut queries = most.next_power_of_two().min(8).min((16 / vectors).max(1));
-        // At least four workgroups, so that two cores get two each.
-        while queries > 1 && !across_rows && rows * self.kv_heads * self.heads_per_kv().div_ceil(queries) < 4
-        {
-            queries /= 2;
+        if problem.head_dim == 0 {
+            return self.fail("heads must have at least one element".into());
         }
-        Sharing { width, cluster, vectors, queries, across_rows }
+        if problem.tokens > MAX_TOKENS || problem.keys > MAX_TOKENS {
+            return self.fail(format!("takes at most {MAX_TOKENS} tokens and keys"));
+        }
+        if self.mask {
+            let scores = Shape::from([problem.batches, self.heads, problem.tokens, problem.keys]);
+            let mask = &inputs[inputs.len() - 1];
+            if mask.shape.broadcast(&scores).as_ref() != Some(&scores) {
+                return self.fail(format!("the mask must broadcast to {scores}, got {mask}"));
+            }
+            let strides = broadcast_strides(&mask.shape, &scores);
+            problem.mask = std::array::from_fn(|axis| strides[axis].unsigned_abs());
+        }
+        Ok(problem)
     }
 
-    fn launch_shared(&self, caps: &Caps, rows: usize, slots: usize, context: usize) -> Launches {
-        let sharing = self.sharing(caps, rows);
-        let software = caps.form() == Form::Software;
-        let (row_groups, head_groups) = if sharing.across_rows {
-            (rows.div_ceil(sharing.queries), self.heads_per_kv())
-        } else {
-            (rows, self.heads_per_kv().div_ceil(sharing.queries))
+    fn heads_first(&self, inputs: &[Spec]) -> Result<Problem> {
+        let [q, k, v] = [0, 1, 2].map(|i| inputs[i].shape.dims());
+        let (&[batches, _, tokens, head_dim], &[_, _, keys, _], &[.., value_dim]) = (q, k, v) else {
+            return self.fail(format!("q, k and v must have 4 axes, got {q:?}, {k:?} and {v:?}"));
         };
-        let workgroups = row_groups * self.kv_heads * head_groups;
-        let splits = if software {
-            1
-        } else {
-            (BUSY_WORKGROUPS / workgroups).min(context / sharing.width as usize).max(1)
+        let (heads, kv_heads) = (self.heads, self.kv_heads);
+        inputs[0].expect_dims(self, "q", &[batches, heads, tokens, head_dim])?;
+        inputs[1].expect_dims(self, "k", &[batches, kv_heads, keys, head_dim])?;
+        inputs[2].expect_dims(self, "v", &[batches, kv_heads, keys, value_dim])?;
+        Ok(Problem {
+            batches,
+            tokens,
+            keys,
+            head_dim,
+            value_dim,
+            q: heads_first(heads, tokens, head_dim),
+            k: heads_first(kv_heads, keys, head_dim),
+            v: heads_first(kv_heads, keys, value_dim),
+            output: heads_first(heads, tokens, value_dim),
+            mask: [0; 4],
+            output_dims: vec![batches, heads, tokens, value_dim],
+        })
+    }
+
+    fn tokens_first(&self, inputs: &[Spec]) -> Result<Problem> {
+        let [q, k, v] = [0, 1, 2].map(|i| inputs[i].shape.dims());
+        let (&[batches, tokens, q_width], &[_, keys, _], &[.., v_width]) = (q, k, v) else {
+            return self.fail(format!("q, k and v must have 3 axes, got {q:?}, {k:?} and {v:?}"));
         };
-        let subgroup =
-            caps.subgroups && caps.form() != Form::Plain && caps.subgroup_min as usize >= sharing.cluster;
-        let (scale, softcap) = self.scale_and_cap();
-        let attention = ATTENTION
-            .launch()
-            .variant("form", if subgroup { "subgroup" } else { "plain" })
-            .variant("width", sharing.width)
-            .variant("cluster", number(sharing.cluster))
-            .variant("vectors", number(sharing.vectors))
-            .variant("queries", number(sharing.queries))
-            .variant("split", splits > 1)
-            .variant("softcap", self.softcap.is_some())
-            .params(Params {
-                rows: number(rows),
-                heads: number(self.heads),
-                kv_heads: number(self.kv_heads),
-                head_dim: number(self.head_dim),
-                head_vectors: number(self.head_vectors()),
-                slots: number(slots),
-                context: number(context),
-                window: self.window.unwrap_or(u32::MAX),
-                row_step: sharing.across_rows.into(),
-                head_step: (!sharing.across_rows).into(),
-                head_groups: number(head_groups),
-                splits: number(splits),
-                scale,
-                softcap,
-            })
-            .workgroups([number(self.kv_heads * head_groups), number(row_groups), number(splits)])
-            .work(self.work(rows, context));
-        if splits == 1 {
-            return attention.bind_all(5, 1).into();
+        let (heads, kv_heads) = (self.heads, self.kv_heads);
+        let (head_dim, value_dim) = (q_width / heads, v_width / kv_heads);
+        let k_width = kv_heads * head_dim;
+        inputs[0].expect_dims(self, "q", &[batches, tokens, heads * head_dim])?;
+        inputs[1].expect_dims(self, "k", &[batches, keys, k_width])?;
+        inputs[2].expect_dims(self, "v", &[batches, keys, kv_heads * value_dim])?;
+        Ok(Problem {
+            batches,
+            tokens,
+            keys,
+            head_dim,
+            value_dim,
+            q: tokens_first(0, q_width, tokens, head_dim),
+            k: tokens_first(0, k_width, keys, head_dim),
+            v: tokens_first(0, v_width, keys, value_dim),
+            output: tokens_first(0, heads * value_dim, tokens, value_dim),
+            mask: [0; 4],
+            output_dims: vec![batches, tokens, heads * value_dim],
+        })
+    }
+
+    fn packed(&self, qkv: &Spec) -> Result<Problem> {
+        let (heads, kv_heads) = (self.heads, self.kv_heads);
+        let &[batches, tokens, width] = qkv.shape.dims() else {
+            return self.fail(format!("queries, keys and values must have 3 axes, got {qkv}"));
+        };
+        let dim = width / (heads + 2 * kv_heads);
+        qkv.expect_dims(self, "queries, keys and values", &[batches, tokens, (heads + 2 * kv_heads) * dim])?;
+        let view = |first| tokens_first(first * dim, width, tokens, dim);
+        Ok(Problem {
+            batches,
+            tokens,
+            keys: tokens,
+            head_dim: dim,
+            value_dim: dim,
+            q: view(0),
+            k: view(heads),
+            v: view(heads + kv_heads),
+            output: tokens_first(0, heads * dim, tokens, dim),
+            mask: [0; 4],
+            output_dims: vec![batches, tokens, heads * dim],
+        })
+    }
+
+    /// The keys that a token sees, the mask aside.
+    fn visible(&self, token: usize, keys: usize) -> std::ops::Range<usize> {
+        let Some(lead) = self.causal else { return 0..keys };
+        let end = token as i64 + i64::from(lead) + 1;
+        let begin = self.window.map_or(0, |window| end - i64::from(window));
+        let inside = |position: i64| usize::try_from(position).unwrap_or(0).min(keys);
+        inside(begin)..inside(end)
+    }
+}
+
+impl Problem {
+    fn params(&self, op: &Attention, vectors: bool) -> Params {
+        let unit = if vectors { 4 } else { 1 };
+        let view = |view: View| view.map(|step| count(step / unit));
+        let clamped = |value: usize| i32::try_from(value).unwrap_or(i32::MAX);
+        let (scale, softcap) = scale_and_cap(op.scale, op.softcap);
+        // Sums with positions stay below 2^31.
+        let most = MAX_TOKENS as i32;
+        Params {
+            q: view(self.q),
+            k: view(self.k),
+            v: view(self.v),
+            output: self.output.map(count),
+            mask: self.mask.map(count),
+            tokens: count(self.tokens),
+            keys: count(self.keys),
+            kv_heads: count(op.kv_heads),
+            group_heads: count(op.heads / op.kv_heads),
+            pairs: count(self.batches * op.kv_heads),
+            head_dim: count(self.head_dim),
+            value_dim: count(self.value_dim),
+            lead: op.causal.map_or(clamped(self.keys), |lead| lead.clamp(-most, most)),
+            window: op.window.map_or(i32::MAX / 2, |window| clamped(window as usize).min(i32::MAX / 2)),
+            scale,
+            softcap,
         }
-        let inputs = (0..5).map(Operand::Input);
-        let partial = Spec::f32([splits, rows, self.heads, head_pitch(self.head_dim) + 4]);
-        Launches {
-            steps: vec![attention.bind(inputs.chain([Operand::Scratch(0)])), self.merge(caps, rows, splits)],
-            scratch: vec![partial],
-        }
-    }
-
-    fn merge(&self, caps: &Caps, rows: usize, splits: usize) -> Launch {
-        let width = caps.elementwise_width();
-        let count = groups(rows * self.heads * self.head_vectors(), width);
-        let row_groups = count.min(caps.max_workgroups);
-        ATTENTION_MERGE
-            .launch()
-            .variant("width", width)
-            .params(MergeParams {
-                items: number(rows * self.heads),
-                head_dim: number(self.head_dim),
-                head_vectors: number(self.head_vectors()),
-                splits: number(splits),
-                row_groups,
-            })
-            .bind([Operand::Scratch(0), Operand::Output(0)])
-            .workgroups([row_groups, count.div_ceil(row_groups), 1])
-            .work((splits * rows * self.heads * self.head_dim) as u64)
-    }
-
-    fn launch_tiles(&self, rows: usize, slots: usize, context: usize) -> Launch {
-        let (scale, softcap) = self.scale_and_cap();
-        ATTENTION_TILE
-            .launch()
-            .variant("slices", number(smallest_class(self.head_vectors().div_ceil(8), &[1, 2, 3, 4, 8])))
-            .variant("softcap", self.softcap.is_some())
-            .params(TileParams {
-                rows: number(rows),
-                heads: number(self.heads),
-                kv_heads: number(self.kv_heads),
-                head_dim: number(self.head_dim),
-                head_vectors: number(self.head_vectors()),
-                slots: number(slots),
-                context: number(context),
-                window: self.window.unwrap_or(u32::MAX),
-                scale,
-                softcap,
-            })
-            .bind_all(5, 1)
-            .workgroups([number(self.heads), groups(rows, 32), 1])
-            .work(self.work(rows, context))
-    }
-
-    /// Multiply-adds at half the capacity.
-    fn work(&self, rows: usize, context: usize) -> u64 {
-        let keys = self.window.map_or(context, |window| context.min(window as usize));
-        (rows * self.heads * self.head_dim) as u64 * keys as u64
     }
 }
 
-fn number(value: usize) -> u32 {
-    u32::try_from(value).expect("sizes of a validated operator fit in 32 bits")
-}
-
-fn smallest_class(need: usize, classes: &[usize]) -> usize {
-    classes.iter().copied().find(|&class| class >= need).expect("the head size was checked")
-}
-
-impl Op for CachedAttention {
+impl Op for Attention {
     fn name(&self) -> &'static str {
         "attention"
     }
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
-        let [q, keys, values, positions, slots] = inputs.exactly(self)?;
-        if self.head_dim == 0 || self.head_dim > MAX_HEAD_DIM {
-            return Err(Error::op(self.name(), format!("head size must be 1 to 256, got {}", self.head_dim)));
-        }
-        if self.kv_heads == 0 || self.heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
-            let message = format!("{} heads are no multiple of {} key heads", self.heads, self.kv_heads);
-            return Err(Error::op(self.name(), message));
-        }
-        if self.window == Some(0) || self.softcap.is_some_and(|cap| cap <= 0.0) {
-            return Err(Error::op(self.name(), "window and softcap must be above zero"));
-        }
-        for (what, spec) in [("queries", q), ("keys", keys), ("values", values)] {
-            spec.expect_dtype(self, what, &[DType::F32])?;
-        }
-        let (rows, pitch) = (*q.shape.dims().first().unwrap_or(&0), head_pitch(self.head_dim));
-        q.expect_dims(self, "queries", &[rows, self.heads, pitch])?;
-        let dims = keys.shape.dims();
-        let (slot_count, context) = if dims.len() == 4 { (dims[0], dims[2]) } else { (0, 0) };
-        keys.expect_dims(self, "keys", &[slot_count, self.kv_heads, context, pitch])?;
-        values.expect_dims(self, "values", keys.shape.dims())?;
-        for (what, spec) in [("positions", positions), ("slots", slots)] {
-            spec.expect_dtype(self, what, &[DType::U32])?;
-            spec.expect_dims(self, what, &[rows])?;
-        }
-        Ok(vec![Spec::f32([rows, self.heads * self.head_dim])])
+        Ok(vec![Spec::f32(self.problem(inputs)?.output_dims)])
     }
 
     fn launch(&self, caps: &Caps, inputs: &[Spec], _: &[Spec]) -> Result<Launches> {
-        let (rows, dims) = (inputs[0].shape.dims()[0], inputs[1].shape.dims());
-        if rows > caps.max_workgroups as usize {
-            let message = format!("takes at most {} rows on this device, got {rows}", caps.max_workgroups);
-            return Err(Error::op(self.name(), message));
+        let problem = self.problem(inputs)?;
+        let rows = problem.tokens * (self.heads / self.kv_heads);
+        let vectors = problem.head_dim.is_multiple_of(4) && problem.value_dim.is_multiple_of(4);
+        // More values are computed by several workgroups, each of which computes the scores.
+        let slices = count(problem.value_dim.div_ceil(STEP)).min(4);
+        let (launch, tile) = if caps.form() == Form::Software {
+            let steps = problem.keys.div_ceil(STEP);
+            let iterations = steps.saturating_mul(problem.head_dim.div_ceil(4) + 60);
+            if iterations > MAX_ITERATIONS as usize {
+                return self.fail(format!("software adapters take fewer keys, got {}", problem.keys));
+            }
+            let tile = if rows <= 2 { 1 } else { 8 };
+            let share = tile == 8 && caps.subgroups && caps.subgroup_min >= 8;
+            (ROWS.launch().variant("rows", tile).variant("share", share), tile)
+        } else {
+            (TILES.launch().variant("operands", "views"), 32)
+        };
+        let tiles = groups(rows, tile);
+        let chunks = groups(problem.value_dim, slices * 32);
+        if tiles.saturating_mul(chunks) > caps.max_workgroups {
+            return self.fail(format!("{} tokens are too many for this device", problem.tokens));
         }
-        if self.one_sequence && rows >= TILE_FROM_ROWS && caps.form() != Form::Software {
-            return Ok(self.launch_tiles(rows, dims[0], dims[2]).into());
-        }
-        Ok(self.launch_shared(caps, rows, dims[0], dims[2]))
+        let pairs = count(problem.batches * self.kv_heads);
+        let packed = self.layout == HeadLayout::Packed;
+        let views = if packed { [0; 3] } else { [0, 1, 2] };
+        let mask = self.mask.then_some(Operand::Input(inputs.len() - 1));
+        let bindings = views.map(Operand::Input).into_iter().chain([Operand::Output(0)]).chain(mask);
+        let work = problem.batches * self.heads * problem.tokens * problem.keys;
+        Ok(launch
+            .variant("slices", slices)
+            .variant("vectors", vectors)
+            .variant("mask", self.mask)
+            .variant("softcap", self.softcap.is_some())
+            .params(problem.params(self, vectors))
+            .bind(bindings)
+            .workgroups([tiles * chunks, pairs.min(FOLD), pairs.div_ceil(FOLD)])
+            .work(work.saturating_mul(problem.head_dim + problem.value_dim) as u64)
+            .into())
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let (q, keys, values) = (inputs[0].to_f64(), inputs[1].to_f64(), inputs[2].to_f64());
-        let (positions, slots) = (inputs[3].to_u32(), inputs[4].to_u32());
-        let (slot_count, context) = (inputs[1].dims()[0], inputs[1].dims()[2]);
-        let pitch = head_pitch(self.head_dim);
-        let mut output = Vec::with_capacity(positions.len() * self.heads * self.head_dim);
-        for (row, (&position, &slot)) in positions.iter().zip(&slots).enumerate() {
+        let specs: Vec<Spec> = inputs.iter().map(|input| input.spec().clone()).collect();
+        let problem = self.problem(&specs)?;
+        let values: Vec<Vec<f64>> = inputs.iter().map(Tensor::to_f64).collect();
+        let packed = self.layout == HeadLayout::Packed;
+        let [q, k, v] = if packed { [0; 3] } else { [0, 1, 2] }.map(|input| &values[input]);
+        let mask = self.mask.then(|| &values[values.len() - 1]);
+        let mut output = vec![0.0; problem.output_dims.iter().product()];
+        for batch in 0..problem.batches {
             for head in 0..self.heads {
-                if slot as usize >= slot_count {
-                    output.extend(std::iter::repeat_n(0.0, self.head_dim));
-                    continue;
+                let at = |view: View, head: usize, token: usize| {
+                    view[0] + batch * view[1] + head * view[2] + token * view[3]
+                };
+                let kv_head = head / (self.heads / self.kv_heads);
+                for token in 0..problem.tokens {
+                    let query = &q[at(problem.q, head, token)..][..problem.head_dim];
+                    let score = |key: usize| {
+                        let keys = &k[at(problem.k, kv_head, key)..];
+                        let dot: f64 = query.iter().zip(keys).map(|(a, b)| a * b).sum();
+                        let steps = problem.mask;
+                        let place = batch * steps[0] + head * steps[1] + token * steps[2] + key * steps[3];
+                        self.score(dot, mask.map_or(0.0, |mask| mask[place]))
+                    };
+                    let visible = self.visible(token, problem.keys);
+                    let scores: Vec<(usize, f64)> =
+                        visible.filter_map(|key| Some((key, score(key)?))).collect();
+                    let sums = &mut output[at(problem.output, head, token)..][..problem.value_dim];
+                    for (key, share) in softmax(&scores) {
+                        let values = &v[at(problem.v, kv_head, key)..];
+                        sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += share * value);
+                    }
                 }
-                let q = &q[(row * self.heads + head) * pitch..][..self.head_dim];
-                let base = (slot as usize * self.kv_heads + head / self.heads_per_kv()) * context * pitch;
-                let end = (position as usize + 1).min(context);
-                let begin = end.saturating_sub(self.window.map_or(end, |window| window as usize));
-                output.extend(self.attend(q, &keys[base..], &values[base..], begin..end));
             }
         }
-        Ok(vec![Tensor::from_f64(DType::F32, [positions.len(), self.heads * self.head_dim], &output)])
+        Ok(vec![Tensor::from_f64(DType::F32, problem.output_dims, &output)])
     }
 }
 
-impl CachedAttention {
-    /// One query over a range of keys, by the definition.
-    fn attend(&self, q: &[f64], keys: &[f64], values: &[f64], range: std::ops::Range<usize>) -> Vec<f64> {
-        let pitch = head_pitch(self.head_dim);
-        let score = |key: usize| {
-            let dot: f64 = q.iter().zip(&keys[key * pitch..]).map(|(q, k)| q * k).sum();
-            let score = dot * f64::from(self.scale);
-            self.softcap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh())
-        };
-        let scores: Vec<f64> = range.clone().map(score).collect();
-        let highest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let weights: Vec<f64> = scores.iter().map(|score| (score - highest).exp()).collect();
-        let total: f64 = weights.iter().sum();
-        let mut sums = vec![0.0; self.head_dim];
-        for (weight, key) in weights.iter().zip(range) {
-            for (sum, value) in sums.iter_mut().zip(&values[key * pitch..]) {
-                *sum += weight / total * value;
-            }
-        }
-        sums
+impl Attention {
+    /// The score of a key, none where the mask hides it.
+    fn score(&self, dot: f64, mask: f64) -> Option<f64> {
+        let score = dot * f64::from(self.scale);
+        let capped = self.softcap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh());
+        (mask > HIDDEN).then_some(capped + mask)
     }
 }
 
-/// Shapes of one case.
-struct Shapes {
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
-    rows: usize,
-    context: usize,
-    /// Position of the first row where all rows are of one sequence.
-    start: Option<usize>,
-    window: Option<u32>,
-    softcap: Option<f32>,
-}
-
-/// Multi-head, grouped and multi-query attention; mixed and inactive slots; prompt chunks that
-/// start at and after the beginning; windows below, at and above the length; heads of odd sizes.
-pub(super) fn cases() -> Vec<Case> {
-    let mut cases = Vec::new();
-    let mut random = Random::new(41);
-    let mut add = |dims: [usize; 5], start: Option<usize>, window: Option<u32>, softcap: Option<f32>| {
-        let [heads, kv_heads, head_dim, rows, context] = dims;
-        let shapes = Shapes { heads, kv_heads, head_dim, rows, context, start, window, softcap };
-        cases.push(case(&mut random, &shapes));
-    };
-    // Heads, key heads, size of a head, rows, context.
-    for (dims, window) in [
-        ([1, 1, 8, 1, 1], None),
-        ([2, 2, 10, 3, 7], None),
-        ([6, 2, 20, 8, 64], Some(5)),
-        ([8, 1, 64, 3, 130], None),
-        ([3, 3, 80, 2, 300], Some(300)),
-        ([4, 4, 128, 1, 64], Some(400)),
-        ([14, 2, 16, 5, 33], None),
-        ([2, 1, 256, 3, 70], None),
-        ([4, 2, 12, 33, 50], Some(1)),
-        ([2, 2, 64, 1, 2100], None),
-    ] {
-        add(dims, None, window, None);
-    }
-    for (dims, start, window) in [
-        ([2, 2, 64, 8, 64], 3, None),
-        ([4, 2, 8, 9, 9], 0, None),
-        ([3, 1, 10, 33, 40], 0, Some(6)),
-        ([2, 1, 20, 65, 130], 50, Some(33)),
-        ([2, 2, 64, 65, 64], 0, None),
-        ([4, 1, 80, 33, 64], 20, Some(64)),
-        ([2, 1, 128, 33, 300], 250, None),
-        ([1, 1, 256, 9, 64], 40, Some(100)),
-    ] {
-        add(dims, Some(start), window, None);
-    }
-    add([4, 2, 16, 3, 40], None, None, Some(2.0));
-    add([2, 1, 16, 33, 40], Some(1), None, Some(2.0));
-    cases
-}
-
-/// Random heads with zeros as padding; the last of `dims` is the size of a head.
-pub(super) fn padded(random: &mut Random, dims: &[usize], scale: f64) -> Tensor {
-    let heads = random.tensor(DType::F32, dims, scale);
-    let (_, head_dim) = heads.spec().shape.rows_and_cols();
-    let pitch = head_pitch(head_dim);
-    let pad = |head: &[f64]| [head, &vec![0.0; pitch - head_dim]].concat();
-    let values: Vec<f64> = heads.to_f64().chunks(head_dim).flat_map(pad).collect();
-    let mut dims = dims.to_vec();
-    *dims.last_mut().expect("heads have dimensions") = pitch;
-    Tensor::from_f64(DType::F32, dims, &values)
-}
-
-fn case(random: &mut Random, shapes: &Shapes) -> Case {
-    let &Shapes { heads, kv_heads, head_dim, rows, context, start, window, softcap } = shapes;
-    let slot_count = if start.is_some() { 2 } else { 3 };
-    let op = CachedAttention {
-        heads,
-        kv_heads,
-        head_dim,
-        scale: 1.0 / (head_dim as f32).sqrt(),
-        softcap,
-        window,
-        one_sequence: start.is_some(),
-    };
-    let (mut positions, mut slots) = (vec![0; rows], vec![INACTIVE; rows]);
-    // The last row of a prompt chunk, and one row in the middle of mixed ones, are inactive.
-    for row in 0..rows {
-        match start {
-            Some(start) if row == 0 || (row + 1 < rows && start + row < context) => {
-                (positions[row], slots[row]) = (number(start + row), 1);
-            }
-            None if rows == 1 || row != rows / 2 => {
-                let position = if row == 0 { number(context) - 1 } else { random.below(number(context)) };
-                (positions[row], slots[row]) = (position, random.below(number(slot_count)));
-            }
-            _ => {}
-        }
-    }
-    let cache = [slot_count, kv_heads, context, head_dim];
-    let inputs = vec![
-        // Large enough for weights that differ.
-        padded(random, &[rows, heads, head_dim], 3.0),
-        padded(random, &cache, 1.0),
-        padded(random, &cache, 1.0),
-        Tensor::from_u32([rows], &positions),
-        Tensor::from_u32([rows], &slots),
-    ];
-    let kind = if start.is_some() { "chunk" } else { "mixed" };
-    let name =
-        format!("{kind}, {rows} rows, {heads}/{kv_heads} heads of {head_dim}, context {context}, {window:?}");
-    Case::new(name, op, inputs)
+/// Scores as shares that sum to 1.
+fn softmax(scores: &[(usize, f64)]) -> impl Iterator<Item = (usize, f64)> {
+    let highest = scores.iter().fold(f64::NEG_INFINITY, |highest, (_, score)| highest.max(*score));
+    let total: f64 = scores.iter().map(|(_, score)| (score - highest).exp()).sum();
+    scores.iter().map(move |&(key, score)| (key, (score - highest).exp() / total))
 }

@@ -62,14 +62,82 @@ pub enum BinaryFn {
     Pow,
     /// a, or a b where a is negative (He et al. 2015, "Delving Deep into Rectifiers"); integers wrap.
     PRelu,
+    /// The remainder of a / b with the sign of a (C's fmod); of integers 0 where b is 0.
+    Remainder,
+    /// The remainder of a / b with the sign of b (Python's %); of integers 0 where b is 0.
+    Modulo,
+    /// The bits that both integers have; of truth values (0 or 1) the conjunction.
+    BitAnd,
+    /// The bits that either integer has; of truth values the disjunction.
+    BitOr,
+    /// The bits in which the integers differ; of truth values the exclusive disjunction.
+    BitXor,
+    /// The integer a shifted by b bits to the left, 0 where b is not in 0..32.
+    ShiftLeft,
+    /// The integer a shifted by b bits to the right, 0 where b is not in 0..32.
+    ShiftRight,
+    /// 1 where a = b, else 0 (u32, as of all comparisons).
+    Equal,
+    /// 1 where a < b, else 0.
+    Less,
+    /// 1 where a <= b, else 0.
+    LessOrEqual,
+    /// 1 where a > b, else 0.
+    Greater,
+    /// 1 where a >= b, else 0.
+    GreaterOrEqual,
 }
 
 impl BinaryFn {
     /// All functions.
-    pub const ALL: [Self; 8] =
-        [Self::Add, Self::Sub, Self::Mul, Self::Div, Self::Max, Self::Min, Self::Pow, Self::PRelu];
+    pub const ALL: [Self; 20] = [
+        Self::Add,
+        Self::Sub,
+        Self::Mul,
+        Self::Div,
+        Self::Max,
+        Self::Min,
+        Self::Pow,
+        Self::PRelu,
+        Self::Remainder,
+        Self::Modulo,
+        Self::BitAnd,
+        Self::BitOr,
+        Self::BitXor,
+        Self::ShiftLeft,
+        Self::ShiftRight,
+        Self::Equal,
+        Self::Less,
+        Self::LessOrEqual,
+        Self::Greater,
+        Self::GreaterOrEqual,
+    ];
 
-    /// Name in lib/binary.wgsl.
+    /// Whether the result is a truth value.
+    const fn compares(self) -> bool {
+        matches!(self, Self::Equal | Self::Less | Self::LessOrEqual | Self::Greater | Self::GreaterOrEqual)
+    }
+
+    /// Dtypes of the inputs.
+    const fn dtypes(self) -> &'static [DType] {
+        match self {
+            Self::BitAnd | Self::BitOr | Self::BitXor | Self::ShiftLeft | Self::ShiftRight => {
+                &[DType::I32, DType::U32]
+            }
+            _ => &DTYPES,
+        }
+    }
+
+    /// Iterations of loops that four elements take at most.
+    const fn iterations(self) -> usize {
+        match self {
+            Self::Pow => 4 * 32,
+            Self::Remainder | Self::Modulo => 4 * 560,
+            _ => 4,
+        }
+    }
+
+    /// Name in lib/binary.wgsl or lib/compare.wgsl.
     const fn wgsl(self) -> &'static str {
         match self {
             Self::Add => "add",
@@ -80,21 +148,34 @@ impl BinaryFn {
             Self::Min => "minimum",
             Self::Pow => "power",
             Self::PRelu => "prelu",
+            Self::Remainder => "remainder",
+            Self::Modulo => "modulo",
+            Self::BitAnd => "bit_and",
+            Self::BitOr => "bit_or",
+            Self::BitXor => "bit_xor",
+            Self::ShiftLeft => "shift_left",
+            Self::ShiftRight => "shift_right",
+            Self::Equal => "equal",
+            Self::Less => "less",
+            Self::LessOrEqual => "less_or_equal",
+            Self::Greater => "greater",
+            Self::GreaterOrEqual => "greater_or_equal",
         }
     }
 
-    /// The dispatch on operands with these strides along the axes of the output.
-    fn launch(self, caps: &Caps, output: &Spec, strides: [&[isize]; 2]) -> Launch {
+    /// The dispatch on operands of a dtype with these strides along the axes of the output.
+    fn launch(self, caps: &Caps, dtype: DType, output: &Spec, strides: [&[isize]; 2]) -> Launch {
         let dims = output.shape.dims();
-        let spread = Spread::new(output.elements().div_ceil(4), caps);
+        let spread = Spread::of_loops(output.elements().div_ceil(4), self.iterations(), caps);
         let launch = match strides.map(|strides| Access::of(dims, strides)) {
             [Some(left), Some(right)] => vectors(spread, left, right),
             _ => elements(spread, output.elements(), &merged_axes(dims, strides)),
         };
-        launch.variant("dtype", output.dtype.name()).variant("function", self.wgsl()).bind_all(2, 1)
+        let launch = launch.variant("dtype", dtype.name()).variant("function", self.wgsl());
+        launch.variant("compares", self.compares()).bind_all(2, 1)
     }
 
-    /// The function in f64.
+    /// The function in f64; NaN where it is for integers only.
     pub fn apply(self, a: f64, b: f64) -> f64 {
         match self {
             Self::Add => a + b,
@@ -105,6 +186,17 @@ impl BinaryFn {
             Self::Min => a.min(b),
             Self::Pow => a.powf(b),
             Self::PRelu => a.max(0.0) + b * a.min(0.0),
+            Self::Remainder => a % b,
+            Self::Modulo => {
+                let rest = a % b;
+                if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
+            }
+            Self::Equal => f64::from(a == b),
+            Self::Less => f64::from(a < b),
+            Self::LessOrEqual => f64::from(a <= b),
+            Self::Greater => f64::from(a > b),
+            Self::GreaterOrEqual => f64::from(a >= b),
+            Self::BitAnd | Self::BitOr | Self::BitXor | Self::ShiftLeft | Self::ShiftRight => f64::NAN,
         }
     }
 
@@ -119,6 +211,23 @@ impl BinaryFn {
             Self::Max => a.max(b),
             Self::Min => a.min(b),
             Self::PRelu => a.max(0) + b.wrapping_mul(a.min(0)),
+            Self::Remainder | Self::Modulo if b == 0 => 0,
+            Self::Remainder => a % b,
+            Self::Modulo => {
+                let rest = a % b;
+                if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest }
+            }
+            Self::BitAnd => a & b,
+            Self::BitOr => a | b,
+            Self::BitXor => a ^ b,
+            Self::ShiftLeft | Self::ShiftRight if !(0..32).contains(&b) => 0,
+            Self::ShiftLeft => a << b,
+            Self::ShiftRight => a >> b,
+            Self::Equal => i64::from(a == b),
+            Self::Less => i64::from(a < b),
+            Self::LessOrEqual => i64::from(a <= b),
+            Self::Greater => i64::from(a > b),
+            Self::GreaterOrEqual => i64::from(a >= b),
             Self::Pow if b < 0 => match a {
                 1 => 1,
                 -1 => 1 - 2 * (b & 1),
@@ -130,7 +239,8 @@ impl BinaryFn {
 }
 
 /// A function of the elements of two tensors of one dtype (f32, f16, bf16, i32 or u32; floats are
-/// computed in f32), whose shapes are broadcast to one by NumPy's rules; rank 8 at most.
+/// computed in f32), whose shapes are broadcast to one by NumPy's rules; rank 8 at most. The
+/// output has that dtype, of comparisons u32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Binary(pub BinaryFn);
 
@@ -141,20 +251,20 @@ impl Op for Binary {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [left, right] = inputs.exactly(self)?;
-        left.expect_dtype(self, "the left input", &DTYPES)?;
+        left.expect_dtype(self, "the left input", self.0.dtypes())?;
         right.expect_dtype(self, "the right input", &[left.dtype])?;
         let fail = |what: &str| Error::op(self.name(), format!("{what}: {left} and {right}"));
         let shape = left.shape.broadcast(&right.shape).ok_or_else(|| fail("shapes do not broadcast"))?;
         if shape.rank() > MAX_AXES {
             return Err(fail("takes rank 8 at most, got"));
         }
-        Ok(vec![Spec::new(left.dtype, shape)])
+        Ok(vec![Spec::new(if self.0.compares() { DType::U32 } else { left.dtype }, shape)])
     }
 
     fn launch(&self, caps: &Caps, inputs: &[Spec], outputs: &[Spec]) -> Result<Launches> {
         let output = &outputs[0];
         let strides = [&inputs[0], &inputs[1]].map(|input| broadcast_strides(&input.shape, &output.shape));
-        Ok(self.0.launch(caps, output, [&strides[0], &strides[1]]).into())
+        Ok(self.0.launch(caps, inputs[0].dtype, output, [&strides[0], &strides[1]]).into())
     }
 
     fn channels_last(&self, _: &Caps, inputs: &[Spec]) -> Option<ChannelsLast> {
@@ -176,12 +286,13 @@ impl Op for Binary {
             .ok_or_else(|| Error::op(self.name(), "shapes do not broadcast"))?;
         let (a, b) = (broadcast(left, &shape), broadcast(right, &shape));
         let pairs = a.into_iter().zip(b);
+        let dtype = if self.0.compares() { DType::U32 } else { left.dtype() };
         if left.dtype().is_float() {
             let values: Vec<f64> = pairs.map(|(a, b)| self.0.apply(a, b)).collect();
-            return Ok(vec![Tensor::from_f64(left.dtype(), shape, &values)]);
+            return Ok(vec![Tensor::from_f64(dtype, shape, &values)]);
         }
         let bytes = pairs.flat_map(|(a, b)| (self.0.apply_integers(a as i64, b as i64) as u32).to_le_bytes());
-        Ok(vec![Tensor::from_bytes(Spec::new(left.dtype(), shape), bytes.collect())])
+        Ok(vec![Tensor::from_bytes(Spec::new(dtype, shape), bytes.collect())])
     }
 }
 

@@ -7,11 +7,12 @@ mod depthwise;
 mod implicit_gemm;
 mod lowered;
 mod pack;
+mod winograd;
 
 use super::image::{indices, offset};
 use super::{ChannelsLast, Expect, ImageDims, ImageOrder, Linear, Op, Preparation, ResidualPlace};
 use super::{UnaryFn, Window};
-use crate::kernel::{Caps, Launches, Layout};
+use crate::kernel::{Caps, Form, Launches, Layout};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
 pub(super) use cases::cases;
@@ -20,6 +21,7 @@ pub(super) use implicit_gemm::ImplicitGemm;
 pub(super) use lowered::not_lowered;
 pub(super) use pack::PackRuns;
 use std::sync::Arc;
+use winograd::Winograd;
 
 /// Cross-correlation of images with a window: y\[n, o, p\] = sum over channels c of o's group and
 /// taps t of x\[n, c, p stride + t dilation - pads\] w\[o, c, t\] (Conv of ONNX, convNd of torch).
@@ -116,17 +118,21 @@ impl Op for Conv {
         if input == 1 { Layout::Rows } else { Layout::Plain }
     }
 
-    fn channels_last(&self, _: &Caps, inputs: &[Spec]) -> Option<ChannelsLast> {
+    fn channels_last(&self, caps: &Caps, inputs: &[Spec]) -> Option<ChannelsLast> {
         let (weight, epilogue) = (inputs[1].clone(), self.epilogue());
         let of: Arc<dyn Op> = Arc::new(self.clone());
-        let (op, pack): (Arc<dyn Op>, Arc<dyn Preparation>) = if let Some(linear) = self.as_linear() {
+        let linear = self.as_linear().filter(|_| caps.form() != Form::Software);
+        let (op, pack): (Arc<dyn Op>, Arc<dyn Preparation>) = if let Some(linear) = linear {
             (Arc::new(linear), Arc::new(PackRuns::new(weight, false, 1, &self.window)))
         } else if weight.shape.dims()[..2] == [self.groups, 1] && self.groups > 1 {
             let op = Depthwise::new(of, weight, &self.window, epilogue);
             let pack = op.pack().clone();
             (Arc::new(op), Arc::new(pack))
+        } else if let Some(op) = Winograd::new(self, caps, inputs) {
+            let pack = op.pack().clone();
+            (Arc::new(op), Arc::new(pack))
         } else {
-            let pack = PackRuns::new(weight, false, self.groups, &self.window);
+            let pack = PackRuns::new(weight, false, self.groups, &self.window).for_device(caps);
             (Arc::new(ImplicitGemm::new(of, pack.clone(), &self.window, epilogue)), Arc::new(pack))
         };
         Some(epilogue.channels_last(op, pack))

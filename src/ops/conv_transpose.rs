@@ -133,8 +133,8 @@ impl Op for ConvTranspose {
         if input == 1 { Layout::Rows } else { Layout::Plain }
     }
 
-    fn channels_last(&self, _: &Caps, inputs: &[Spec]) -> Option<ChannelsLast> {
-        let pack = PackRuns::new(inputs[1].clone(), true, self.groups, &self.window);
+    fn channels_last(&self, caps: &Caps, inputs: &[Spec]) -> Option<ChannelsLast> {
+        let pack = PackRuns::new(inputs[1].clone(), true, self.groups, &self.window).for_device(caps);
         let of = Arc::new(self.clone());
         let op = ImplicitGemm::new(of, pack.clone(), &self.window, self.epilogue());
         Some(self.epilogue().channels_last(Arc::new(op), Arc::new(pack)))

@@ -1,9 +1,10 @@
 //! Slices of a tensor along an axis, by their indices (ONNX Gather).
 
 use super::cases::{Case, Random};
+use super::nd_index::index_within;
 use super::strided::DTYPES;
 use super::{Expect, Inputs, Op};
-use crate::kernel::{Caps, Kernel, Launches, Spread, count, params};
+use crate::kernel::{Caps, Kernel, Launch, Launches, Spread, count, params};
 use crate::tensor::{DType, Shape, Spec, Tensor};
 use crate::{Error, Result};
 
@@ -63,19 +64,9 @@ impl Op for Gather {
 
     fn launch(&self, caps: &Caps, inputs: &[Spec], outputs: &[Spec]) -> Result<Launches> {
         let (_, axis_size, inner) = self.around(&inputs[0].shape);
-        let elements = outputs[0].elements();
-        let spread = Spread::new(elements.div_ceil(4), caps);
-        let params = Params {
-            items: spread.items,
-            per_group: spread.per_group,
-            elements: count(elements),
-            axis_size: count(axis_size),
-            indices: count(inputs[1].elements()),
-            inner: count(inner),
-            from_end: u32::from(inputs[1].dtype == DType::I32),
-        };
-        let launch = spread.launch(&GATHER).variant("bytes", count(inputs[0].dtype.size()));
-        Ok(launch.params(params).bind_all(2, 1).into())
+        let from_end = inputs[1].dtype == DType::I32;
+        let launch = launch(caps, &outputs[0], [axis_size, inputs[1].elements(), inner], from_end);
+        Ok(launch.bind_all(2, 1).into())
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
@@ -84,18 +75,36 @@ impl Op for Gather {
         let mut bytes = Vec::new();
         for before in 0..outer {
             for index in inputs[1].to_f64() {
-                let place = if index < 0.0 { index + axis_size as f64 } else { index };
-                if !(0.0..axis_size as f64).contains(&place) {
-                    let message = format!("index {index} is outside of an axis of {axis_size}");
-                    return Err(Error::op(self.name(), message));
-                }
-                let start = (before * axis_size + place as usize) * inner * size;
+                let place = index_within(self, index, axis_size)?;
+                let start = (before * axis_size + place) * inner * size;
                 bytes.extend_from_slice(&inputs[0].bytes()[start..start + inner * size]);
             }
         }
         let specs: Vec<Spec> = inputs.iter().map(|input| input.spec().clone()).collect();
         Ok(vec![Tensor::from_bytes(self.infer(&specs)?.remove(0), bytes)])
     }
+}
+
+/// The dispatch that fills `output`, `[outer, indices, inner]`, from slices of x `[outer, axis_size,
+/// inner]`; indices are u32, or with `from_end` i32.
+pub(super) fn launch(
+    caps: &Caps,
+    output: &Spec,
+    [axis_size, indices, inner]: [usize; 3],
+    from_end: bool,
+) -> Launch {
+    let elements = output.elements();
+    let spread = Spread::new(elements.div_ceil(4), caps);
+    let params = Params {
+        items: spread.items,
+        per_group: spread.per_group,
+        elements: count(elements),
+        axis_size: count(axis_size),
+        indices: count(indices),
+        inner: count(inner),
+        from_end: from_end.into(),
+    };
+    spread.launch(&GATHER).variant("bytes", count(output.dtype.size())).params(params)
 }
 
 pub(super) fn cases() -> Vec<Case> {

@@ -35,6 +35,8 @@ pub enum PadMode {
     Reflect,
     /// The nearest element (torch's "replicate").
     Edge,
+    /// The tensor again and again (torch's "circular").
+    Wrap,
 }
 
 /// Adds elements before and after each axis; a negative number takes elements away (Pad of ONNX,
@@ -72,7 +74,7 @@ impl Pad {
         let most = before.max(after).max(0).unsigned_abs();
         match self.mode {
             PadMode::Reflect if most >= size.max(1) => fail("reflects more than there is"),
-            PadMode::Edge if most > 0 && size == 0 => fail("repeats what is not there"),
+            PadMode::Edge | PadMode::Wrap if most > 0 && size == 0 => fail("repeats what is not there"),
             _ => Ok(output),
         }
     }
@@ -84,6 +86,7 @@ impl Pad {
             PadMode::Constant(_) => position,
             PadMode::Reflect => last - (last - position.abs()).abs(),
             PadMode::Edge => position.clamp(0, last),
+            PadMode::Wrap => position.rem_euclid(last + 1),
         };
         usize::try_from(position).ok().filter(|&position| position < size)
     }
@@ -95,6 +98,7 @@ impl PadMode {
             Self::Constant(_) => "constant",
             Self::Reflect => "reflect",
             Self::Edge => "edge",
+            Self::Wrap => "wrap",
         }
     }
 
@@ -227,7 +231,7 @@ pub(super) fn cases() -> Vec<Case> {
     ];
     let mut cases = Vec::new();
     for (dims, pads) in shapes {
-        for mode in [PadMode::Constant(-2.5), PadMode::Reflect, PadMode::Edge] {
+        for mode in [PadMode::Constant(-2.5), PadMode::Reflect, PadMode::Edge, PadMode::Wrap] {
             for dtype in [DType::F32, DType::F16, DType::I32] {
                 let name = format!("{dims:?} {mode:?} {pads:?} {dtype}");
                 let op = Pad { pads: pads.to_vec(), mode };
@@ -255,6 +259,8 @@ mod tests {
         assert_eq!(padded((3, 2), PadMode::Reflect), [4.0, 3.0, 2.0, 1.0, 2.0, 3.0, 4.0, 3.0, 2.0]);
         assert_eq!(padded((-2, 1), PadMode::Reflect), [3.0, 4.0, 3.0]);
         assert_eq!(padded((2, -3), PadMode::Edge), [1.0, 1.0, 1.0]);
+        assert_eq!(padded((2, 1), PadMode::Wrap), [3.0, 4.0, 1.0, 2.0, 3.0, 4.0, 1.0]);
+        assert_eq!(padded((5, -3), PadMode::Wrap), [4.0, 1.0, 2.0, 3.0, 4.0, 1.0]);
         assert_eq!(padded((-5, 7), PadMode::Constant(0.0)), [0.0; 6]);
     }
 

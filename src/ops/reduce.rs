@@ -12,6 +12,7 @@ use crate::tensor::{DType, Shape, Spec, Tensor};
 use crate::{Error, Result};
 
 static REDUCE_ROWS: Kernel = Kernel::new("reduce_rows", include_str!("../../shaders/reduce_rows.wgsl"));
+static REDUCE_PARTS: Kernel = Kernel::new("reduce_parts", include_str!("../../shaders/reduce_parts.wgsl"));
 static REDUCE_COLUMNS: Kernel =
     Kernel::new("reduce_columns", include_str!("../../shaders/reduce_columns.wgsl"));
 
@@ -39,6 +40,17 @@ params!(
     }
 );
 
+params!(
+    struct PartParams {
+        items: u32,
+        per_group: u32,
+        length: u32,
+        parts: u32,
+        part: u32,
+        inner: u32,
+    }
+);
+
 /// How numbers become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReduceFn {
@@ -52,40 +64,118 @@ pub enum ReduceFn {
     Min,
     /// Their product.
     Prod,
+    /// The sum of their magnitudes.
+    L1,
+    /// The square root of the sum of their squares.
+    L2,
+    /// The natural logarithm of their sum.
+    LogSum,
+    /// The sum of their squares.
+    SumSquare,
 }
 
 impl ReduceFn {
     /// All functions.
-    pub const ALL: [Self; 5] = [Self::Sum, Self::Mean, Self::Max, Self::Min, Self::Prod];
+    pub const ALL: [Self; 9] = [
+        Self::Sum,
+        Self::Mean,
+        Self::Max,
+        Self::Min,
+        Self::Prod,
+        Self::L1,
+        Self::L2,
+        Self::LogSum,
+        Self::SumSquare,
+    ];
 
+    /// Dtypes of the input.
+    const fn dtypes(self) -> &'static [DType] {
+        match self {
+            Self::Sum | Self::Max | Self::Min | Self::Prod => &[DType::F32, DType::I32, DType::U32],
+            _ => &[DType::F32],
+        }
+    }
+
+    /// Name in the kernels of floats.
     const fn wgsl(self) -> &'static str {
         match self {
-            Self::Sum | Self::Mean => "sum",
             Self::Max | Self::Min => "max",
             Self::Prod => "product",
+            _ => "sum",
+        }
+    }
+
+    /// Name in the kernel of integers.
+    const fn wgsl_of_integers(self) -> &'static str {
+        match self {
+            Self::Max => "max",
+            Self::Min => "min",
+            Self::Prod => "product",
+            _ => "sum",
+        }
+    }
+
+    /// What becomes of each number first.
+    const fn before(self) -> &'static str {
+        match self {
+            Self::L1 => "abs",
+            Self::L2 | Self::SumSquare => "square",
+            _ => "itself",
+        }
+    }
+
+    /// What becomes of the result at last.
+    const fn after(self) -> &'static str {
+        match self {
+            Self::L2 => "sqrt",
+            Self::LogSum => "log",
+            _ => "itself",
         }
     }
 
     const fn start(self) -> f64 {
         match self {
-            Self::Sum | Self::Mean => 0.0,
             Self::Max => f64::NEG_INFINITY,
             Self::Min => f64::INFINITY,
             Self::Prod => 1.0,
+            _ => 0.0,
         }
     }
 
     fn combine(self, a: f64, b: f64) -> f64 {
         match self {
-            Self::Sum | Self::Mean => a + b,
+            Self::Sum | Self::Mean | Self::LogSum => a + b,
             Self::Max => a.max(b),
             Self::Min => a.min(b),
             Self::Prod => a * b,
+            Self::L1 => a + b.abs(),
+            Self::L2 | Self::SumSquare => a + b * b,
+        }
+    }
+
+    /// Of all numbers, with their count.
+    fn finish(self, result: f64, count: f64) -> f64 {
+        match self {
+            Self::Mean => result / count,
+            Self::L2 => result.sqrt(),
+            Self::LogSum => result.ln(),
+            _ => result,
+        }
+    }
+
+    /// Of 32-bit integers in i64, whose lower half is the result.
+    fn combine_integers(self, a: i64, b: i64) -> i64 {
+        match self {
+            Self::Max => a.max(b),
+            Self::Min => a.min(b),
+            Self::Prod => a.wrapping_mul(b),
+            _ => a.wrapping_add(b),
         }
     }
 }
 
-/// Reduces f32 `axes` (all where there are none) by `function`.
+/// Reduces `axes` (all where there are none) by `function`: f32, and for sums, products and
+/// extremes also i32 and u32, which wrap. The output has the input's dtype.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reduce {
     /// How.
@@ -102,6 +192,7 @@ struct Stage {
     outer: usize,
     length: usize,
     inner: usize,
+    dtype: DType,
 }
 
 impl Reduce {
@@ -110,7 +201,8 @@ impl Reduce {
     }
 
     /// The dispatches, in order: at least one.
-    fn stages(&self, dims: &[usize]) -> Vec<Stage> {
+    fn stages(&self, input: &Spec) -> Vec<Stage> {
+        let (dims, dtype) = (input.shape.dims(), input.dtype);
         let mut stages: Vec<Stage> = Vec::new();
         let mut inner = 1;
         let mut previous_reduced = false;
@@ -122,13 +214,13 @@ impl Reduce {
                     stage.length *= dims[axis];
                     stage.outer = outer;
                 }
-                _ if reduced => stages.push(Stage { outer, length: dims[axis], inner }),
+                _ if reduced => stages.push(Stage { outer, length: dims[axis], inner, dtype }),
                 _ => inner *= dims[axis],
             }
             previous_reduced = reduced;
         }
         if stages.is_empty() {
-            stages.push(Stage { outer: 1, length: 1, inner });
+            stages.push(Stage { outer: 1, length: 1, inner, dtype });
         }
         stages
     }
@@ -143,9 +235,9 @@ impl Stage {
         if self.inner.is_multiple_of(4) { 4 } else { 1 }
     }
 
-    /// Whether the last axis is reduced.
+    /// Whether the last axis is reduced, and its kernel is for the dtype.
     fn is_rows(&self) -> bool {
-        self.inner == 1
+        self.inner == 1 && self.dtype == DType::F32
     }
 
     /// How one dispatch splits the axis; for rows in chunks.
@@ -168,7 +260,12 @@ impl Stage {
         stages
     }
 
-    fn launch(&self, caps: &Caps, function: ReduceFn, scale: f32) -> Launch {
+    /// The dispatch, of which it is known whether it is the first and the last of a reduction.
+    fn launch(&self, caps: &Caps, function: ReduceFn, scale: f32, [first, last]: [bool; 2]) -> Launch {
+        if self.dtype != DType::F32 {
+            let Self { outer, length, inner, dtype } = *self;
+            return parts(caps, dtype, function, [outer, length, inner], self.split(caps));
+        }
         let sign = if function == ReduceFn::Min { -1.0 } else { 1.0 };
         let scale = scale * sign;
         let Split { parts, length } = self.split(caps);
@@ -203,8 +300,32 @@ impl Stage {
             let chunk = if chunk == 4 { "vec4<f32>" } else { "f32" };
             spread.launch(&REDUCE_COLUMNS).variant("chunk", chunk).params(params).work(work)
         };
-        launch.variant("function", function.wgsl())
+        let before = if first { function.before() } else { "itself" };
+        let after = if last { function.after() } else { "itself" };
+        launch.variant("function", function.wgsl()).variant("before", before).variant("after", after)
     }
+}
+
+/// The dispatch that reduces the parts of the middle axis of `[outer, length, inner]` to
+/// `[outer, parts, inner]`: sums, products or extremes, element by element.
+pub(super) fn parts(
+    caps: &Caps,
+    dtype: DType,
+    function: ReduceFn,
+    [outer, length, inner]: [usize; 3],
+    split: Split,
+) -> Launch {
+    let spread = Spread::of_loops(outer * split.parts * inner, split.length, caps);
+    let params = PartParams {
+        items: spread.items,
+        per_group: spread.per_group,
+        length: count(length),
+        parts: count(split.parts),
+        part: count(split.length),
+        inner: count(inner),
+    };
+    let launch = spread.launch(&REDUCE_PARTS).variant("function", function.wgsl_of_integers());
+    launch.variant("dtype", dtype.name()).params(params).work((outer * length * inner) as u64)
 }
 
 impl Op for Reduce {
@@ -214,7 +335,7 @@ impl Op for Reduce {
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [input] = inputs.exactly(self)?;
-        input.expect_dtype(self, "the input", &[DType::F32])?;
+        input.expect_dtype(self, "the input", self.function.dtypes())?;
         if let Some(axis) = self.axes.iter().find(|&&axis| axis >= input.shape.rank()) {
             return Err(Error::op(self.name(), format!("there is no axis {axis} in {input}")));
         }
@@ -222,11 +343,11 @@ impl Op for Reduce {
         let axes = (0..dims.len()).filter(|&axis| self.keep_dims || !self.is_reduced(axis));
         let output: Vec<usize> =
             axes.map(|axis| if self.is_reduced(axis) { 1 } else { dims[axis] }).collect();
-        Ok(vec![Spec::f32(output)])
+        Ok(vec![Spec::new(input.dtype, output)])
     }
 
     fn launch(&self, caps: &Caps, inputs: &[Spec], outputs: &[Spec]) -> Result<Launches> {
-        let stages = self.stages(inputs[0].shape.dims());
+        let stages = self.stages(&inputs[0]);
         let stages: Vec<Stage> = stages.into_iter().flat_map(|stage| stage.with_merges(caps)).collect();
         let last = stages.len() - 1;
         let mut launches = Launches::default();
@@ -237,9 +358,12 @@ impl Op for Reduce {
                 ReduceFn::Mean if i == last => outputs[0].elements() as f32 / inputs[0].elements() as f32,
                 _ => 1.0,
             };
-            launches.steps.push(stage.launch(caps, self.function, scale).bind([from, to]));
+            launches
+                .steps
+                .push(stage.launch(caps, self.function, scale, [i == 0, i == last]).bind([from, to]));
             if i != last {
-                launches.scratch.push(Spec::f32([stage.outer, stage.split(caps).parts, stage.inner]));
+                let shape = [stage.outer, stage.split(caps).parts, stage.inner];
+                launches.scratch.push(Spec::new(stage.dtype, shape));
             }
         }
         Ok(launches)
@@ -267,15 +391,25 @@ impl Op for Reduce {
             dims.iter().enumerate().map(|(axis, &dim)| if self.is_reduced(axis) { 1 } else { dim }).collect();
         let to = Shape::from(kept);
         let strides = super::strided::broadcast_strides(&to, &inputs[0].spec().shape);
-        let mut values = vec![self.function.start(); to.elements()];
         let places = super::strided::places(&inputs[0].spec().shape, &strides, 0);
-        for (x, place) in inputs[0].to_f64().into_iter().zip(places) {
+        let numbers = inputs[0].to_f64().into_iter().zip(places);
+        if inputs[0].dtype() != DType::F32 {
+            let mut values: Vec<Option<i64>> = vec![None; to.elements()];
+            for (x, place) in numbers {
+                let before = values[place];
+                values[place] =
+                    Some(before.map_or(x as i64, |all| self.function.combine_integers(all, x as i64)));
+            }
+            let empty = i64::from(self.function == ReduceFn::Prod);
+            let bytes = values.into_iter().flat_map(|value| (value.unwrap_or(empty) as u32).to_le_bytes());
+            return Ok(vec![Tensor::from_bytes(specs[0].clone(), bytes.collect())]);
+        }
+        let mut values = vec![self.function.start(); to.elements()];
+        for (x, place) in numbers {
             values[place] = self.function.combine(values[place], x);
         }
-        if self.function == ReduceFn::Mean {
-            let length = inputs[0].spec().elements() as f64 / values.len() as f64;
-            values.iter_mut().for_each(|value| *value /= length);
-        }
+        let length = inputs[0].spec().elements() as f64 / values.len() as f64;
+        values.iter_mut().for_each(|value| *value = self.function.finish(*value, length));
         Ok(vec![Tensor::from_f64(DType::F32, specs[0].shape.clone(), &values)])
     }
 }
@@ -316,8 +450,38 @@ pub(super) fn cases() -> Vec<Case> {
     let infinite = Tensor::from_f32([2, 2], &[f32::NEG_INFINITY, f32::NEG_INFINITY, f32::INFINITY, 1.0]);
     case(ReduceFn::Max, &[2, 2], &[1], false, infinite.clone());
     case(ReduceFn::Min, &[2, 2], &[0], false, infinite);
+    cases.extend(integer_cases(&mut random));
     cases.extend(long_cases(&mut random));
     cases.extend(image_cases(&mut random));
+    cases
+}
+
+/// Integers, whose sums and products wrap.
+fn integer_cases(random: &mut Random) -> Vec<Case> {
+    let mut cases = Vec::new();
+    let shapes: [(&[usize], &[usize]); 8] = [
+        (&[], &[]),
+        (&[7], &[]),
+        (&[2, 3, 8], &[1]),
+        (&[3, 5, 3, 4, 2], &[3, 1]),
+        (&[3, 517], &[1]),
+        (&[1, 70_001], &[1]),
+        (&[4_099, 31], &[0]),
+        (&[1, 6, 1], &[0, 2]),
+    ];
+    for (dims, axes) in shapes {
+        for function in [ReduceFn::Sum, ReduceFn::Max, ReduceFn::Min, ReduceFn::Prod] {
+            for dtype in [DType::I32, DType::U32] {
+                let op = Reduce { function, axes: axes.to_vec(), keep_dims: false };
+                let name = format!("{function:?} of {dtype} {dims:?} over {axes:?}");
+                // Odd numbers, of which no product of many is 0.
+                let values: Vec<u32> =
+                    (0..dims.iter().product()).map(|_: usize| random.below(u32::MAX) | 1).collect();
+                let bytes = values.into_iter().flat_map(u32::to_le_bytes).collect();
+                cases.push(Case::new(name, op, vec![Tensor::from_bytes(Spec::new(dtype, dims), bytes)]));
+            }
+        }
+    }
     cases
 }
 
@@ -342,7 +506,7 @@ fn long_cases(random: &mut Random) -> Vec<Case> {
         (&[4_099, 31], &[0]),
     ];
     for (dims, axes) in shapes {
-        for function in [ReduceFn::Sum, ReduceFn::Mean, ReduceFn::Max, ReduceFn::Min] {
+        for function in [ReduceFn::Sum, ReduceFn::Mean, ReduceFn::Max, ReduceFn::L2] {
             case(function, dims, axes, random.f32(dims));
         }
     }

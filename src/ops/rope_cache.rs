@@ -1,7 +1,7 @@
 //! What lies between the joint projection of a decoder's attention and the attention itself:
 //! split, rotary position embedding (Su et al. 2021), and the write to the key-value cache.
 
-use super::attention::{INACTIVE, head_pitch, padded};
+use super::cached_attention::{INACTIVE, head_pitch, padded};
 use super::cases::{Case, Random};
 use super::rope::{case_table, check_table, pairs, rotate};
 use super::{Expect, Op};

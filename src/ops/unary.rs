@@ -80,6 +80,8 @@ pub enum UnaryFn {
     Sigmoid,
     /// x sigmoid(x).
     Silu,
+    /// x sigmoid(this times x) (Ramachandran et al. 2017, "Searching for Activation Functions").
+    Swish(f32),
     /// Hyperbolic tangent.
     Tanh,
     /// GELU approximated by the hyperbolic tangent (Hendrycks and Gimpel 2016).
@@ -106,12 +108,32 @@ pub enum UnaryFn {
     Sin,
     /// Cosine.
     Cos,
+    /// Tangent.
+    Tan,
+    /// Arcsine, of -1..1.
+    Asin,
+    /// Arccosine, of -1..1.
+    Acos,
+    /// Arctangent.
+    Atan,
+    /// Hyperbolic sine.
+    Sinh,
+    /// Hyperbolic cosine.
+    Cosh,
+    /// Inverse of the hyperbolic sine.
+    Asinh,
+    /// Inverse of the hyperbolic cosine, of 1 and more.
+    Acosh,
+    /// Inverse of the hyperbolic tangent, of -1..1.
+    Atanh,
     /// Largest integer that is not above x.
     Floor,
     /// Smallest integer that is not below x.
     Ceil,
     /// Nearest integer, ties to even.
     Round,
+    /// -1, 0 or 1.
+    Sign,
     /// Error function.
     Erf,
     /// log(1 + e^x).
@@ -132,6 +154,15 @@ pub enum UnaryFn {
     },
     /// x, or this times x where it is negative.
     LeakyRelu(f32),
+    /// x where it is above this, else 0 (Konda et al. 2015).
+    ThresholdedRelu(f32),
+    /// x - bias above the threshold, x + bias below its negative, else 0.
+    Shrink {
+        /// Where it begins.
+        threshold: f32,
+        /// What is taken away.
+        bias: f32,
+    },
     /// x, or this times e^x - 1 where it is negative (Clevert et al. 2016).
     Elu(f32),
     /// x, or this times e^(x / this) - 1 where it is negative (Barron 2017).
@@ -157,11 +188,12 @@ const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
 
 impl UnaryFn {
     /// All functions, those with arguments with some.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 46] = [
         Self::Identity,
         Self::Relu,
         Self::Sigmoid,
         Self::Silu,
+        Self::Swish(1.702),
         Self::Tanh,
         Self::GeluTanh,
         Self::Gelu,
@@ -175,9 +207,19 @@ impl UnaryFn {
         Self::Square,
         Self::Sin,
         Self::Cos,
+        Self::Tan,
+        Self::Asin,
+        Self::Acos,
+        Self::Atan,
+        Self::Sinh,
+        Self::Cosh,
+        Self::Asinh,
+        Self::Acosh,
+        Self::Atanh,
         Self::Floor,
         Self::Ceil,
         Self::Round,
+        Self::Sign,
         Self::Erf,
         Self::Softplus,
         Self::Softsign,
@@ -185,6 +227,8 @@ impl UnaryFn {
         Self::Relu6,
         Self::Clip { min: -1.25, max: 3.5 },
         Self::LeakyRelu(0.1),
+        Self::ThresholdedRelu(1.5),
+        Self::Shrink { threshold: 1.5, bias: 0.75 },
         Self::Elu(1.5),
         Self::Celu(0.75),
         Self::Selu,
@@ -193,7 +237,7 @@ impl UnaryFn {
         Self::Mish,
     ];
 
-    /// The WGSL function, in lib/activation.wgsl or WGSL's own: its name, and how many arguments
+    /// The WGSL function, in lib/activation.wgsl, lib/trigonometry.wgsl or WGSL's own: its name, and how many arguments
     /// it takes besides x.
     const fn wgsl(self) -> (&'static str, u32) {
         match self {
@@ -201,6 +245,7 @@ impl UnaryFn {
             Self::Relu => ("relu", 0),
             Self::Sigmoid => ("sigmoid", 0),
             Self::Silu => ("silu", 0),
+            Self::Swish(_) => ("swish", 1),
             Self::Tanh => ("tanh_clamped", 0),
             Self::GeluTanh => ("gelu_tanh", 0),
             Self::Gelu => ("gelu", 0),
@@ -212,17 +257,29 @@ impl UnaryFn {
             Self::Abs => ("abs", 0),
             Self::Reciprocal => ("reciprocal", 0),
             Self::Square => ("square", 0),
-            Self::Sin => ("sin", 0),
-            Self::Cos => ("cos", 0),
+            Self::Sin => ("sine", 0),
+            Self::Cos => ("cosine", 0),
+            Self::Tan => ("tangent", 0),
+            Self::Asin => ("arcsine", 0),
+            Self::Acos => ("arccosine", 0),
+            Self::Atan => ("arctangent", 0),
+            Self::Sinh => ("hyperbolic_sine", 0),
+            Self::Cosh => ("hyperbolic_cosine", 0),
+            Self::Asinh => ("area_sine", 0),
+            Self::Acosh => ("area_cosine", 0),
+            Self::Atanh => ("area_tangent", 0),
             Self::Floor => ("floor", 0),
             Self::Ceil => ("ceil", 0),
             Self::Round => ("round", 0),
+            Self::Sign => ("sign", 0),
             Self::Erf => ("erf", 0),
             Self::Softplus => ("softplus", 0),
             Self::Softsign => ("softsign", 0),
             Self::Softcap(_) => ("softcap", 1),
             Self::Relu6 | Self::Clip { .. } => ("clip", 2),
             Self::LeakyRelu(_) => ("leaky_relu", 1),
+            Self::ThresholdedRelu(_) => ("thresholded_relu", 1),
+            Self::Shrink { .. } => ("shrink", 2),
             Self::Elu(_) => ("elu", 1),
             Self::Celu(_) => ("celu", 1),
             Self::Selu => ("selu", 0),
@@ -239,9 +296,13 @@ impl UnaryFn {
             Self::Relu6 => [0.0, 6.0],
             Self::Clip { min, max } => [min, max],
             Self::HardSigmoid { alpha, beta } => [alpha, beta],
-            Self::Softcap(alpha) | Self::LeakyRelu(alpha) | Self::Elu(alpha) | Self::Celu(alpha) => {
-                [alpha, 0.0]
-            }
+            Self::Shrink { threshold, bias } => [threshold, bias],
+            Self::Softcap(alpha)
+            | Self::LeakyRelu(alpha)
+            | Self::ThresholdedRelu(alpha)
+            | Self::Swish(alpha)
+            | Self::Elu(alpha)
+            | Self::Celu(alpha) => [alpha, 0.0],
             _ => [0.0, 0.0],
         }
     }
@@ -271,11 +332,9 @@ impl UnaryFn {
             Self::Relu => x.max(0.0),
             Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
             Self::Silu => x / (1.0 + (-x).exp()),
+            Self::Swish(alpha) => x / (1.0 + (-x * f64::from(alpha)).exp()),
             Self::Tanh => x.tanh(),
-            Self::GeluTanh => {
-                let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
-                0.5 * x * (1.0 + inner.tanh())
-            }
+            Self::GeluTanh => gelu_tanh(x),
             Self::Gelu => 0.5 * x * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2)),
             Self::Exp => x.exp(),
             Self::Log => x.ln(),
@@ -287,9 +346,20 @@ impl UnaryFn {
             Self::Square => x * x,
             Self::Sin => x.sin(),
             Self::Cos => x.cos(),
+            Self::Tan => x.tan(),
+            Self::Asin => x.asin(),
+            Self::Acos => x.acos(),
+            Self::Atan => x.atan(),
+            Self::Sinh => x.sinh(),
+            Self::Cosh => x.cosh(),
+            Self::Asinh => x.asinh(),
+            Self::Acosh => x.acosh(),
+            Self::Atanh => x.atanh(),
             Self::Floor => x.floor(),
             Self::Ceil => x.ceil(),
             Self::Round => x.round_ties_even(),
+            Self::Sign if x == 0.0 => 0.0,
+            Self::Sign => x.signum(),
             Self::Erf => erf(x),
             Self::Softplus => softplus(x),
             Self::Softsign => x / (1.0 + x.abs()),
@@ -297,6 +367,10 @@ impl UnaryFn {
             Self::Relu6 => x.clamp(0.0, 6.0),
             Self::Clip { min, max } => x.max(min.into()).min(max.into()),
             Self::LeakyRelu(alpha) => x.max(0.0) + f64::from(alpha) * x.min(0.0),
+            Self::ThresholdedRelu(threshold) if x > f64::from(threshold) => x,
+            Self::Shrink { threshold, bias } if x > f64::from(threshold) => x - f64::from(bias),
+            Self::Shrink { threshold, bias } if x < -f64::from(threshold) => x + f64::from(bias),
+            Self::ThresholdedRelu(_) | Self::Shrink { .. } => 0.0,
             Self::Elu(alpha) => x.max(0.0) + f64::from(alpha) * x.min(0.0).exp_m1(),
             Self::Celu(alpha) => x.max(0.0) + (f64::from(alpha) * (x / f64::from(alpha)).exp_m1()).min(0.0),
             Self::Selu => SELU_SCALE * (x.max(0.0) + SELU_ALPHA * x.min(0.0).exp_m1()),
@@ -305,6 +379,11 @@ impl UnaryFn {
             Self::Mish => x * softplus(x).tanh(),
         }
     }
+}
+
+fn gelu_tanh(x: f64) -> f64 {
+    let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
+    0.5 * x * (1.0 + inner.tanh())
 }
 
 fn softplus(x: f64) -> f64 {
@@ -339,15 +418,16 @@ pub(super) fn cases() -> Vec<Case> {
     let mut random = Random::new(1);
     let mut cases = Vec::new();
     for function in UnaryFn::ALL {
-        // Positive where the function wants it, and never near a pole or a step of floor and round.
-        let positive =
-            matches!(function, UnaryFn::Log | UnaryFn::Sqrt | UnaryFn::InverseSqrt | UnaryFn::Reciprocal);
-        let values: Vec<f64> =
-            (0..1_021)
-                .map(|i| {
-                    if positive { 0.1 + 4.0 * random.unit().abs() } else { f64::from(i - 510) / 61.0 + 0.003 }
-                })
-                .collect();
+        // Where the function is defined, and never near a pole or a step of floor and round.
+        let value = |i: i32| match function {
+            UnaryFn::Log | UnaryFn::Sqrt | UnaryFn::InverseSqrt | UnaryFn::Reciprocal => {
+                0.1 + 4.0 * random.unit().abs()
+            }
+            UnaryFn::Asin | UnaryFn::Acos | UnaryFn::Atanh => f64::from(i - 510) / 521.0,
+            UnaryFn::Acosh => 1.0 + f64::from(i) / 64.0,
+            _ => f64::from(i - 510) / 61.0 + 0.003,
+        };
+        let values: Vec<f64> = (0..1_021).map(value).collect();
         for dtype in FLOATS {
             let input = Tensor::from_f64(dtype, [1_021], &values);
             cases.push(Case::new(format!("{function:?} {dtype}"), Unary(function), vec![input]));
@@ -375,8 +455,55 @@ pub(super) fn cases() -> Vec<Case> {
     for function in functions {
         cases.push(Case::new(format!("{function:?} of large values"), Unary(function), vec![large.clone()]));
     }
+    cases.extend(trigonometric_cases());
     let ties = Tensor::from_f32([6], &[-2.5, -1.5, -0.5, 0.5, 1.5, 2.5]);
     cases.push(Case::new("ties to even", Unary(UnaryFn::Round), vec![ties]));
+    cases
+}
+
+/// Small and large arguments, with a tolerance that is relative: ten units in the last place and
+/// more of WGSL's own functions are not good enough.
+fn trigonometric_cases() -> Vec<Case> {
+    let mut random = Random::new(31);
+    let mut of_size = |least: f64, most: f64| {
+        let values: Vec<f64> = (0..509)
+            .map(|_| random.unit().signum() * least * (most / least).powf(random.unit().abs()))
+            .collect();
+        Tensor::from_f64(DType::F32, [509], &values)
+    };
+    let mut cases = Vec::new();
+    for function in [UnaryFn::Sin, UnaryFn::Cos, UnaryFn::Tan] {
+        let inputs = vec![of_size(1e-6, 4e4)];
+        // The angle itself is known to 1e-7 after turns are taken away; the tangent's poles enlarge it.
+        let relative = if function == UnaryFn::Tan { 1e-4 } else { 1e-6 };
+        cases.push(
+            Case::new(format!("{function:?} of all sizes"), Unary(function), inputs)
+                .tolerance(1e-6, relative),
+        );
+    }
+    for (function, most) in [
+        (UnaryFn::Asin, 1.0),
+        (UnaryFn::Acos, 1.0),
+        (UnaryFn::Atan, 1e6),
+        (UnaryFn::Sinh, 9.0),
+        (UnaryFn::Cosh, 9.0),
+        (UnaryFn::Asinh, 1e30),
+        (UnaryFn::Atanh, 0.99),
+    ] {
+        let inputs = vec![of_size(1e-6, most)];
+        cases.push(
+            Case::new(format!("{function:?} of all sizes"), Unary(function), inputs).tolerance(1e-12, 2e-6),
+        );
+    }
+    let large = Tensor::from_f32([4], &[1.0, 1.0001, 2e3, 1e30]);
+    cases.push(Case::new("Acosh of all sizes", Unary(UnaryFn::Acosh), vec![large]).tolerance(1e-9, 2e-6));
+    let overflowing = Tensor::from_f32([4], &[-89.0, 88.9, 100.0, -100.0]);
+    for function in [UnaryFn::Sinh, UnaryFn::Cosh] {
+        // e^44 to 2 ULP times 44, twice.
+        let case =
+            Case::new(format!("{function:?} near overflow"), Unary(function), vec![overflowing.clone()]);
+        cases.push(case.tolerance(0.0, 1e-5));
+    }
     cases
 }
 

@@ -35,6 +35,12 @@ impl Tensor {
         Self::from_bytes(Spec::new(DType::I32, shape), bytemuck::cast_slice(values).to_vec())
     }
 
+    /// An i64 tensor.
+    pub fn from_i64(shape: impl Into<Shape>, values: &[i64]) -> Self {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Self::from_bytes(Spec::new(DType::I64, shape), bytes)
+    }
+
     /// A tensor of any dtype from f64 values, rounded to nearest; integers saturate.
     pub fn from_f64(dtype: DType, shape: impl Into<Shape>, values: &[f64]) -> Self {
         let bytes = match dtype {
@@ -103,6 +109,12 @@ impl Tensor {
     pub fn to_u32(&self) -> Vec<u32> {
         debug_assert!(matches!(self.spec.dtype, DType::U32 | DType::I32));
         unpack(&self.bytes, u32::from_le_bytes)
+    }
+
+    /// All values as i64; the dtype must be i64.
+    pub fn to_i64(&self) -> Vec<i64> {
+        debug_assert_eq!(self.spec.dtype, DType::I64);
+        unpack(&self.bytes, i64::from_le_bytes)
     }
 
     /// The same data under another shape.

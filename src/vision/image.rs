@@ -73,6 +73,9 @@ impl Image {
     /// [`Error::Io`]; [`Error::File`] for what is not there, no such image, broken, truncated, empty, or
     /// over the limits.
     pub fn open_within(path: &Path, limits: ImageLimits) -> Result<Self> {
+        if path.is_dir() {
+            return Err(Error::file(path, "expected a PNG, JPEG or WebP image, got a folder"));
+        }
         let bytes = read_bytes(path, limits.file_bytes)?;
         decode(&bytes.ok_or_else(|| Error::file(path, "no such file"))?, path, limits)
     }

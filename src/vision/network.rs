@@ -98,7 +98,7 @@ pub fn is_network(path: &Path) -> Result<bool> {
     let config = folder_of(path).join("config.json");
     let map = json::read_object(&config)?.unwrap_or_default();
     let model_type = Fields::new(&config, &map).string("model_type")?;
-    if Architecture::all().any(|architecture| Some(architecture.name()) == model_type) {
+    if model_type.and_then(Architecture::of_model_type).is_some() {
         return Ok(true);
     }
     Ok(!Architecture::recognise(&tensor_shapes(path, &FileWeights::open(path)?)).is_empty())

@@ -1,7 +1,7 @@
 //! The weights of a model: one safetensors file, or a folder with one file or with shards.
 
 use super::header::{self, Header, READABLE, TensorHeader, UniqueMap};
-use super::safetensors::{self, Access, Data};
+use super::safetensors::{self, Access, FileBytes};
 use super::{TensorView, Weights, list};
 use crate::tensor::Spec;
 use crate::{Error, Result};
@@ -102,7 +102,7 @@ impl ModelHeader {
 #[derive(Debug)]
 pub struct FileWeights {
     header: ModelHeader,
-    data: Vec<Data>,
+    data: Vec<FileBytes>,
 }
 
 impl FileWeights {
@@ -120,7 +120,7 @@ impl FileWeights {
     /// Those of [`ModelHeader::read`].
     pub fn open_with(path: &Path, access: Access) -> Result<Self> {
         let source = Source::find(path)?;
-        let opened: Vec<(Header, Data)> =
+        let opened: Vec<(Header, FileBytes)> =
             source.files.iter().map(|file| safetensors::open(file, access)).collect::<Result<_>>()?;
         let (headers, data) = opened.into_iter().unzip();
         Ok(Self { header: ModelHeader::new(&source, headers)?, data })
@@ -145,7 +145,7 @@ impl FileWeights {
     }
 
     /// Data of the file, and the tensor's range in it.
-    fn locate(&self, name: &str) -> Option<(&Data, &TensorHeader, std::ops::Range<usize>)> {
+    fn locate(&self, name: &str) -> Option<(&FileBytes, &TensorHeader, std::ops::Range<usize>)> {
         let &(file, number) = self.header.places.get(name)?;
         let tensor = &self.header.files[file].tensors[number];
         let offset = |value: u64| usize::try_from(value).expect("the file is in the address space");

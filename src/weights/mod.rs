@@ -21,6 +21,8 @@ pub use convert::{ConversionReport, RowFormat, convert_rows, convert_rows_into};
 pub use folder::{FileWeights, ModelHeader, StoredDtype};
 pub use header::{Header, TensorHeader, read_header};
 pub use safetensors::Access;
+#[cfg(feature = "onnx")]
+pub(crate) use safetensors::FileBytes;
 
 use crate::tensor::{Spec, Tensor};
 use crate::{Error, Result};

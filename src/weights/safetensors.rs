@@ -1,4 +1,4 @@
-//! The bytes of one safetensors file, mapped or read.
+//! The bytes of one file, mapped or read; of safetensors files with their headers.
 
 use super::header::{Header, read_header_of};
 use crate::{Error, Result};
@@ -20,31 +20,16 @@ pub enum Access {
 
 /// The bytes of a whole file.
 #[derive(Debug)]
-pub(super) enum Data {
+pub(crate) enum FileBytes {
     Map(memmap2::Mmap),
     Read(Vec<u8>),
 }
 
 /// Opens a file: checks its header, then maps or reads all of it.
-pub(super) fn open(path: &Path, access: Access) -> Result<(Header, Data)> {
-    let io = |error| Error::io(path, error);
-    let mut file = File::open(path).map_err(io)?;
+pub(super) fn open(path: &Path, access: Access) -> Result<(Header, FileBytes)> {
+    let mut file = File::open(path).map_err(|error| Error::io(path, error))?;
     let header = read_header_of(path, &mut file)?;
-    let data = match access {
-        Access::Map => {
-            // SAFETY: the map is read-only and nothing here writes to the file. Another process that
-            // shortens the file while it is mapped would end this one at the next access (SIGBUS),
-            // as with every mapped file; `Access` documents it and offers reading instead. A change
-            // of the contents changes values only: the bytes are never taken as anything but numbers.
-            Data::Map(unsafe { memmap2::Mmap::map(&file) }.map_err(io)?)
-        }
-        Access::Read => {
-            file.rewind().map_err(io)?;
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes).map_err(io)?;
-            Data::Read(bytes)
-        }
-    };
+    let data = FileBytes::of(path, &mut file, access)?;
     if data.bytes().len() as u64 != header.file_bytes {
         let (before, now) = (header.file_bytes, data.bytes().len());
         return Err(Error::file(path, format!("changed while it was opened: had {before} bytes, now {now}")));
@@ -52,9 +37,35 @@ pub(super) fn open(path: &Path, access: Access) -> Result<(Header, Data)> {
     Ok((header, data))
 }
 
-impl Data {
+impl FileBytes {
+    /// Maps or reads all of a file.
+    #[cfg(feature = "onnx")]
+    pub(crate) fn open(path: &Path, access: Access) -> Result<Self> {
+        let mut file = File::open(path).map_err(|error| Error::io(path, error))?;
+        Self::of(path, &mut file, access)
+    }
+
+    fn of(path: &Path, file: &mut File, access: Access) -> Result<Self> {
+        let io = |error| Error::io(path, error);
+        match access {
+            Access::Map => {
+                // SAFETY: the map is read-only and nothing here writes to the file. Another process that
+                // shortens the file while it is mapped would end this one at the next access (SIGBUS),
+                // as with every mapped file; `Access` documents it and offers reading instead. A change
+                // of the contents changes values only: the bytes are never taken as anything but numbers.
+                Ok(Self::Map(unsafe { memmap2::Mmap::map(&*file) }.map_err(io)?))
+            }
+            Access::Read => {
+                file.rewind().map_err(io)?;
+                let mut bytes = Vec::new();
+                file.read_to_end(&mut bytes).map_err(io)?;
+                Ok(Self::Read(bytes))
+            }
+        }
+    }
+
     /// All bytes of the file.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::Map(map) => map,
             Self::Read(bytes) => bytes,
@@ -74,5 +85,12 @@ impl Data {
         }
         #[cfg(not(unix))]
         let _ = range;
+    }
+}
+
+#[cfg(feature = "onnx")]
+impl AsRef<[u8]> for FileBytes {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
     }
 }

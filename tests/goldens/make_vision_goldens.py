@@ -24,6 +24,7 @@ move, and prints the moves.
 import argparse
 import copy
 import json
+import re
 import sys
 import tempfile
 import warnings
@@ -36,7 +37,7 @@ import torchvision
 import transformers
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torchvision.models import convnext, densenet, efficientnet, mobilenetv2, mobilenetv3, resnet, squeezenet, vgg
+from torchvision.models import convnext, densenet, efficientnet, mobilenetv2, mobilenetv3, resnet, squeezenet, vgg, vision_transformer
 from torchvision.ops.misc import Conv2dNormActivation
 from transformers.utils import logging as transformers_logging
 
@@ -145,6 +146,23 @@ def densenet_model():
     return densenet.DenseNet(4, (2, 3, 2, 2), 10, bn_size=2, num_classes=CLASSES)
 
 
+def dotted(name):
+    """The names of torchvision's published DenseNets."""
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", name)
+
+
+def vit_model():
+    return vision_transformer.VisionTransformer(
+        VIT["image_size"], VIT["patch_size"], VIT["num_hidden_layers"], VIT["num_attention_heads"],
+        VIT["hidden_size"], VIT["intermediate_size"], num_classes=CLASSES,
+    )
+
+
+def published_vit(name):
+    """The names of torchvision's published vision transformers."""
+    return name.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2.")
+
+
 def hugging(config_class, model_class, **settings):
     """A model of transformers; its attention is written out (eager)."""
     config = config_class(num_labels=CLASSES, **settings)
@@ -245,6 +263,15 @@ def zero(*parts):
     return edit
 
 
+def heads(count):
+    """Another number of attention heads."""
+
+    def edit(module):
+        module.num_heads, module.head_dim = count, module.embed_dim // count
+
+    return every(nn.MultiheadAttention, edit)
+
+
 EPSILON = ("epsilon of the norms", attribute(nn.BatchNorm2d, "eps", 1e-7))
 CEILED = ("pools round their size up", attribute(nn.MaxPool2d, "ceil_mode", False))
 NOT_RELU6 = ("relu6, not relu", swap(nn.ReLU6, nn.ReLU))
@@ -257,11 +284,12 @@ SCALES = ("layer scale", every(convnext.CNBlock, lambda block: block.layer_scale
 
 class Family:
     """build: makes the network. size: (height, width) of the input. layers: modules whose outputs are kept;
-    a pair where the checkpoint calls a module otherwise than the library."""
+    a pair where the checkpoint calls a module otherwise than the library. rename: the published names of
+    tensors. config: what config.json says where the library writes none."""
 
-    def __init__(self, build, size, layers, bites=(), dtype=torch.float16, channels=3):
+    def __init__(self, build, size, layers, bites=(), dtype=torch.float16, channels=3, rename=None, config=None):
         self.build, self.size, self.layers, self.bites = build, size, layers, bites
-        self.dtype, self.channels = dtype, channels
+        self.dtype, self.channels, self.rename, self.config = dtype, channels, rename, config
 
 
 FAMILIES = {
@@ -348,6 +376,14 @@ FAMILIES = {
     "densenet": Family(
         densenet_model, (51, 62), ["features.denseblock1", "features.transition2"], [EPSILON], torch.float32
     ),
+    "densenet_published": Family(
+        densenet_model,
+        (62, 51),
+        ["features.denseblock2"],
+        [EPSILON],
+        torch.float32,
+        rename=dotted,
+    ),
     "efficientnet": Family(
         efficientnet_model,
         (51, 62),
@@ -398,6 +434,31 @@ FAMILIES = {
             ("distillation token", zero("distillation_token")),
             ("head of the distillation token", zero("distillation_classifier")),
         ],
+    ),
+    "vit_torchvision": Family(
+        vit_model,
+        (35, 35),
+        ["encoder.layers.encoder_layer_1"],
+        [
+            ("positions", zero("pos_embedding")),
+            ("class token", zero("class_token")),
+            ("number of heads", heads(1)),
+        ],
+        torch.float32,
+        config={"num_attention_heads": VIT["num_attention_heads"]},
+    ),
+    "vit_torchvision_published": Family(
+        vit_model,
+        (35, 35),
+        ["encoder.layers.encoder_layer_0"],
+        [
+            ("positions", zero("pos_embedding")),
+            ("class token", zero("class_token")),
+            ("number of heads", heads(1)),
+        ],
+        torch.float32,
+        rename=published_vit,
+        config={"num_attention_heads": VIT["num_attention_heads"]},
     ),
     "yolo": Family(
         partial(own.YoloV8, 5, [4, 6, 8, 10, 12], [1, 2, 1, 1], reg_max=4, least=8),
@@ -522,7 +583,7 @@ def save_stable(tensors, path, metadata):
     Path(path).write_bytes(content[:8] + text.ljust(size) + content[8 + size :])
 
 
-def write_model(model, folder, dtype):
+def write_model(model, folder, family):
     """Writes the model as published: transformers by its own means, others as state dict."""
     if hasattr(model, "save_pretrained"):
         with tempfile.TemporaryDirectory() as scratch:
@@ -532,7 +593,11 @@ def write_model(model, folder, dtype):
         (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
     else:
         tensors = model.state_dict()
-    stored = {name: tensor.to(dtype) if tensor.dim() >= 2 else tensor for name, tensor in tensors.items()}
+        if family.config:
+            (folder / "config.json").write_text(json.dumps(family.config, indent=1) + "\n")
+    if family.rename:
+        tensors = {family.rename(name): tensor for name, tensor in tensors.items()}
+    stored = {name: tensor.to(family.dtype) if tensor.dim() >= 2 else tensor for name, tensor in tensors.items()}
     save_stable(stored, folder / "model.safetensors", {"format": "pt"})
 
 
@@ -548,7 +613,7 @@ def make(name, family):
         for tensor in model.state_dict().values():
             if tensor.dim() >= 2:
                 tensor.copy_(tensor.half())
-    write_model(model, folder, family.dtype)
+    write_model(model, folder, family)
 
     pixels = images(2, family.channels, family.size, generator).half()
     exact = copy.deepcopy(model).double()

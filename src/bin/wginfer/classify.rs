@@ -3,7 +3,7 @@
 use crate::args::{GlobalFlags, parse_count};
 use crate::failure::{Failure, INTERRUPTED};
 use crate::interrupt::Interrupt;
-use crate::network::{self, MODEL_HELP, NetworkFlags, report_failures};
+use crate::network::{self, MODEL_HELP, NetworkFlags, photo_error, report_failures};
 use crate::terminal::{self, count_bar, note, printable};
 use crate::{model, npy, terminal::bytes};
 use clap::Args;
@@ -138,13 +138,12 @@ pub(crate) fn run(args: &ClassifyArgs, global: &GlobalFlags) -> Result<ExitCode,
         (false, false) => ExitCode::FAILURE,
         (false, true) => ExitCode::SUCCESS,
     };
-    if let (Some(file), Some(logits)) = (&args.logits, &done.logits) {
-        let bytes = npy::rows(model.classes(), logits);
-        std::fs::write(file, bytes).map_err(|error| Error::io(file, error))?;
-    }
+    // What was found is told before the file that cannot be written.
+    let rows = done.logits.take().unwrap_or_default();
+    let written = args.logits.as_deref().map_or(Ok(()), |file| write_logits(file, model.classes(), &rows));
     if args.json {
         terminal::write_json(&done.into_report(path, &model, load_s, classify_s))?;
-        return Ok(exit);
+        return written.map(|()| exit);
     }
     report_failures(&done.failures, photos.len());
     if !global.quiet {
@@ -155,7 +154,12 @@ pub(crate) fn run(args: &ClassifyArgs, global: &GlobalFlags) -> Result<ExitCode,
              {gpu_bytes} on the GPU"
         ));
     }
-    Ok(exit)
+    written.map(|()| exit)
+}
+
+fn write_logits(file: &Path, classes: usize, rows: &[Vec<f32>]) -> Result<(), Failure> {
+    let bytes = npy::rows(classes, rows);
+    Ok(std::fs::write(file, bytes).map_err(|error| Error::io(file, error))?)
 }
 
 /// Classifies photos a batch at a time, and shows each batch as it is done.
@@ -188,7 +192,7 @@ fn classify(
                     done.add(path, found);
                 }
                 Err(error) => {
-                    done.failures.push((path.clone(), error.to_string()));
+                    done.failures.push((path.clone(), photo_error(path, &error)));
                     done.logits.iter_mut().for_each(|rows| rows.push(vec![f32::NAN; model.classes()]));
                 }
             }

@@ -4,13 +4,14 @@ use crate::args::{GlobalFlags, parse_count};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::model;
-use crate::network::{self, MODEL_HELP, NetworkFlags};
+use crate::network::{self, MODEL_HELP, NetworkFlags, photo_error};
 use crate::terminal::{self, bytes, note, printable, table};
 use clap::Args;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
+use wginfer::CancelToken;
 use wginfer::vision::{BoundingBox, DetectOptions, Detection, Detector, Image, Photo, draw_detections};
 
 /// The bundled model.
@@ -93,6 +94,12 @@ fn parse_png(text: &str) -> Result<PathBuf, String> {
     if is_png { Ok(path) } else { Err("expected a name that ends in .png".to_owned()) }
 }
 
+impl DetectArgs {
+    fn options(&self, cancel: CancelToken) -> DetectOptions {
+        DetectOptions { score: self.score, overlap: self.overlap, limit: self.limit, cancel }
+    }
+}
+
 /// Runs the command.
 pub(crate) fn run(args: &DetectArgs, global: &GlobalFlags) -> Result<ExitCode, Failure> {
     let (name, photos) = network::split_words(&args.model_and_photo)?;
@@ -101,27 +108,24 @@ pub(crate) fn run(args: &DetectArgs, global: &GlobalFlags) -> Result<ExitCode, F
     };
     network::check_folder_of(args.out.as_deref())?;
     let path = network::find(name.as_deref(), DIGITS, global)?;
+    let notes: Vec<String> = name.is_none().then(|| DIGITS_NOTE.to_owned()).into_iter().collect();
     let interrupt = Interrupt::install()?;
-    let mut image = Image::open(photo)?;
+    let mut image = Image::open(photo).map_err(|error| Failure::Other(photo_error(photo, &error)))?;
     let loading = Instant::now();
     let gpu = model::open_gpu(global, args.network.checked, args.json)?;
     let model = args.network.builder(&gpu, 1, global).detector(&path)?;
     let load_s = loading.elapsed().as_secs_f64();
     log::info!("{}: {}", model.architecture().name(), model.preprocess());
-    let options = DetectOptions {
-        score: args.score,
-        overlap: args.overlap,
-        limit: args.limit,
-        cancel: interrupt.working(),
-    };
+    let options = args.options(interrupt.working());
     let detecting = Instant::now();
     let found = model.detect(&[Photo::Image(image.clone())], &options)?.remove(0)?;
     let detect_s = detecting.elapsed().as_secs_f64();
-    if let Some(out) = &args.out {
+    // What was found is told before the file that cannot be written.
+    let drawn = args.out.as_deref().map_or(Ok(()), |out| {
         draw_detections(&mut image, &found, |it| format!("{} {:.2}", model.label(it.class), it.score));
-        image.write_png(out)?;
-    }
-    let notes: Vec<String> = name.is_none().then(|| DIGITS_NOTE.to_owned()).into_iter().collect();
+        image.write_png(out)
+    });
+    let out = args.out.as_ref().filter(|_| drawn.is_ok());
     if args.json {
         terminal::write_json(&Report {
             model: path,
@@ -133,11 +137,12 @@ pub(crate) fn run(args: &DetectArgs, global: &GlobalFlags) -> Result<ExitCode, F
             width: image.width(),
             height: image.height(),
             detections: found.iter().map(|it| object(it, &model)).collect(),
-            out: args.out.clone(),
+            out: out.cloned(),
             load_s,
             detect_s,
             gpu_bytes: gpu.allocated_bytes(),
         })?;
+        drawn?;
         return Ok(ExitCode::SUCCESS);
     }
     for line in notes {
@@ -145,12 +150,13 @@ pub(crate) fn run(args: &DetectArgs, global: &GlobalFlags) -> Result<ExitCode, F
     }
     terminal::write(&describe(photo, &image, &found, &model))?;
     if !global.quiet {
-        if let Some(out) = &args.out {
+        if let Some(out) = out {
             note(&format!("boxes drawn: {}", out.display()));
         }
         let gpu_bytes = bytes(gpu.allocated_bytes());
         note(&format!("loaded in {load_s:.2} s; found in {detect_s:.2} s; {gpu_bytes} on the GPU"));
     }
+    drawn?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::model;
 use crate::terminal::{self, bytes, note, table};
 use serde::Serialize;
+use std::path::Path;
 use std::process::ExitCode;
 use wginfer::Error;
 use wginfer::gpu::{Gpu, GpuOptions};
@@ -28,7 +29,14 @@ struct Report<'a, T> {
 /// Runs the command.
 pub(crate) fn run(args: &InfoArgs, global: &GlobalFlags) -> Result<ExitCode, Failure> {
     let path = model::find(args.model_name.as_deref(), global)?;
-    let is_network = args.network.arch.is_some() || vision::is_network(&path).unwrap_or(false);
+    let recognised = vision::is_network(&path);
+    if args.network.arch.is_none() && matches!(recognised, Ok(false)) && !has_config(&path) {
+        let path = path.display();
+        let message =
+            format!("{path}: no config.json, and the tensors' names fit no known network for images");
+        return Err(Failure::Other(message));
+    }
+    let is_network = args.network.arch.is_some() || recognised.unwrap_or(false);
     let path = if is_network { path } else { model::folder_of(path)? };
     let gpu = match Gpu::open(&GpuOptions { adapter: global.adapter.clone(), checked: false }) {
         Ok(gpu) => Some(gpu),
@@ -58,6 +66,12 @@ pub(crate) fn run(args: &InfoArgs, global: &GlobalFlags) -> Result<ExitCode, Fai
     let options = InfoOptions { context: args.ctx, slots: Some(args.slots), dtype };
     let info = ModelInfo::read(&path, options, &caps)?;
     show(&Report { adapter, memory_budget, info: &info }, info.problem.as_ref(), args.json, describe)
+}
+
+/// Whether there is a config.json in a folder, or beside a file.
+fn has_config(path: &Path) -> bool {
+    let folder = if path.is_file() { path.parent().unwrap_or(path) } else { path };
+    folder.join("config.json").exists()
 }
 
 fn show<T: Serialize>(

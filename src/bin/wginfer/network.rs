@@ -6,6 +6,7 @@ use crate::model;
 use crate::terminal::{byte_bar, note};
 use clap::Args;
 use std::path::{Path, PathBuf};
+use wginfer::Error;
 use wginfer::gpu::Gpu;
 use wginfer::vision::{Architecture, Channels, ModelBuilder, PreprocessChanges, ResampleFilter, Resize};
 
@@ -210,14 +211,17 @@ pub(crate) fn split_words(words: &[String]) -> Result<(Option<String>, Vec<PathB
 }
 
 fn is_model(path: &Path) -> bool {
-    let endings = ["safetensors", "bin", "pt", "pth", "ckpt", "pkl", "onnx"];
-    let files = ["config.json", "model.safetensors", "model.safetensors.index.json"];
-    let has_ending = path.extension().is_some_and(|ending| endings.iter().any(|known| ending == *known));
-    if path.is_dir() {
-        files.iter().any(|file| path.join(file).exists())
-    } else {
-        path.exists() && has_ending
-    }
+    let Ok(entries) = path.read_dir() else { return path.exists() && is_weights_name(path) };
+    let files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let named = ["config.json", "model.safetensors", "model.safetensors.index.json"];
+    let has = |is: fn(&Path) -> bool| files.iter().any(|file| is(file));
+    // Weights under another name or in another form: to be refused as a model, not as photos.
+    named.iter().any(|file| path.join(file).exists()) || (has(is_weights_name) && !has(is_photo_name))
+}
+
+fn is_weights_name(path: &Path) -> bool {
+    let ending = path.extension().unwrap_or_default();
+    ["safetensors", "bin", "pt", "pth", "ckpt", "pkl", "onnx"].iter().any(|known| ending == *known)
 }
 
 /// Not here, and not named as a photo: a repository, or a model that is missing.
@@ -258,6 +262,14 @@ pub(crate) fn check_folder_of(file: Option<&Path>) -> Result<(), Failure> {
         Some(folder) => Err(Failure::Other(format!("{}: no such folder", folder.display()))),
         None => Ok(()),
     }
+}
+
+/// Why a photo could not be used.
+pub(crate) fn photo_error(path: &Path, error: &Error) -> String {
+    if path.is_dir() {
+        return format!("{}: a folder without PNG, JPEG or WebP files", path.display());
+    }
+    error.to_string()
 }
 
 /// Lists the photos that failed, and says how many they are of how many.
@@ -321,6 +333,13 @@ mod tests {
         assert_eq!(split(&[path("model"), path("photos")]), Ok((Some(path("model")), all)));
         assert_eq!(split(&["org/name".into(), "x".into()]), Ok((Some("org/name".into()), vec!["x".into()])));
         assert_eq!(split(&["x.png".into(), "y".into()]), Ok((None, vec!["x.png".into(), "y".into()])));
+        // Weights without config.json are a model; photos beside them, or nothing at all, are none.
+        std::fs::create_dir(path("pickled")).unwrap();
+        std::fs::write(path("pickled/pytorch_model.bin"), "").unwrap();
+        let pickled = split(&[path("pickled"), path("photos/a.jpg")]);
+        assert_eq!(pickled, Ok((Some(path("pickled")), vec![path("photos/a.jpg")])));
+        std::fs::write(path("photos/index.bin"), "").unwrap();
+        assert_eq!(split(&[path("photos")]).unwrap().0, None);
         assert_eq!(split(&[path("model")]), Err(()));
         assert_eq!(split(&[]), Err(()));
     }

@@ -1,7 +1,7 @@
 //! Cases of functions of two values.
 
 use super::super::cases::{Case, Random};
-use super::{Binary, BinaryFn, DTYPES, ImageBinary};
+use super::{Binary, BinaryFn, ImageBinary};
 use crate::tensor::{DType, Tensor};
 
 pub(in super::super) fn cases() -> Vec<Case> {
@@ -9,6 +9,7 @@ pub(in super::super) fn cases() -> Vec<Case> {
     let mut cases = function_cases(&mut random);
     cases.extend(shape_cases(&mut random));
     cases.extend(image_cases(&mut random));
+    cases.extend(comparison_cases());
     cases.extend(edge_cases());
     cases
 }
@@ -19,13 +20,15 @@ fn function_cases(random: &mut Random) -> Vec<Case> {
     let positive: Vec<f64> = (0..1_021).map(|i| 0.5 + f64::from(i) / 500.0).collect();
     let mut cases = Vec::new();
     for function in BinaryFn::ALL {
-        for dtype in DTYPES {
+        for &dtype in function.dtypes() {
             let positive = Tensor::from_f64(dtype, [1_021], &positive);
             let mut random = |scale| random.tensor(dtype, [1_021], scale);
             let inputs = match function {
                 BinaryFn::Pow if dtype.is_float() => vec![positive, random(3.0)],
                 BinaryFn::Pow => vec![random(9.0), random(4.0)],
                 BinaryFn::Div if dtype.is_float() => vec![random(4.0), positive],
+                BinaryFn::ShiftLeft | BinaryFn::ShiftRight => vec![random(1e3), random(40.0)],
+                BinaryFn::Equal | BinaryFn::LessOrEqual => vec![random(4.0), random(4.0)],
                 _ => vec![random(1e3), random(4.0)],
             };
             cases.push(Case::new(format!("{function:?} {dtype}"), Binary(function), inputs));
@@ -88,6 +91,46 @@ fn image_cases(random: &mut Random) -> Vec<Case> {
             inputs.reverse();
         }
     }
+    cases
+}
+
+/// Truth values of every way of reading an operand, and remainders.
+fn comparison_cases() -> Vec<Case> {
+    let mut random = Random::new(33);
+    let mut cases = Vec::new();
+    let shapes: [(&[usize], &[usize]); 4] =
+        [(&[3, 63], &[63]), (&[3, 64], &[64]), (&[2, 3, 4, 4], &[3, 1, 1]), (&[7, 1], &[1, 5])];
+    for (left, right) in shapes {
+        for (dtype, function) in
+            [(DType::F32, BinaryFn::Less), (DType::F16, BinaryFn::Greater), (DType::U32, BinaryFn::BitXor)]
+        {
+            let inputs = vec![random.tensor(dtype, left, 2.0), random.tensor(dtype, right, 2.0)];
+            cases.push(Case::new(
+                format!("{function:?} of {left:?} and {right:?}"),
+                Binary(function),
+                inputs,
+            ));
+        }
+    }
+    let equal: Vec<Tensor> = (0..2).map(|_| Tensor::from_f64(DType::F16, [3], &[1.0, -0.0, 2.0])).collect();
+    cases.push(Case::new("equal halves", Binary(BinaryFn::Equal), equal));
+    let (inf, nan) = (f32::INFINITY, f32::NAN);
+    let dividends = [5.3, -5.3, 5.3, -5.3, 1e30, -1e30, 3.0, inf, 4.5, 0.0, nan, 6.0];
+    let divisors = [2.0, 2.0, -2.0, -2.0, 0.7, 3.0, inf, 2.0, 0.0, 3.0, 1.0, -3.0];
+    for function in [BinaryFn::Remainder, BinaryFn::Modulo] {
+        let inputs = vec![Tensor::from_f32([12], &dividends), Tensor::from_f32([12], &divisors)];
+        cases.push(Case::new(format!("{function:?}, signs and sizes"), Binary(function), inputs));
+        let inputs = vec![
+            Tensor::from_i32([8], &[7, -7, 7, -7, i32::MIN, i32::MIN, 9, 0]),
+            Tensor::from_i32([8], &[3, 3, -3, -3, -1, 0, i32::MIN, -5]),
+        ];
+        cases.push(Case::new(format!("{function:?} of integers"), Binary(function), inputs));
+    }
+    let bases = Tensor::from_f32([8], &[3.0, 7.0, -5.0, 10.0, 2.0, -2.0, 1.1, 0.5]);
+    let exponents = Tensor::from_f32([8], &[6.0, 8.0, 9.0, 7.0, -3.0, -3.0, 64.0, 65.0]);
+    let powers = Case::new("exact powers", Binary(BinaryFn::Pow), vec![bases, exponents]);
+    // Only 1.1^64 is not exact: 1e-5 of it, as of all floats.
+    cases.push(powers.tolerance(0.0, 1e-5));
     cases
 }
 

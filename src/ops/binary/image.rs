@@ -34,7 +34,7 @@ impl Op for ImageBinary {
         let image = broadcast_strides(&inputs[self.image].shape, shape);
         let other = to_last_order(&broadcast_strides(&inputs[1 - self.image].shape, &to_first(shape)));
         let strides = if self.image == 0 { [&image[..], &other] } else { [&other[..], &image] };
-        Ok(self.function.launch(caps, &outputs[0], strides).into())
+        Ok(self.function.launch(caps, inputs[0].dtype, &outputs[0], strides).into())
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

@@ -32,6 +32,7 @@ pub(in super::super) fn cases() -> Vec<Case> {
     cases.extend(windows());
     cases.extend(groups());
     cases.extend(depthwise());
+    cases.extend(winograd());
     cases.extend(dtypes());
     cases.extend(epilogues());
     cases.extend(parts());
@@ -123,6 +124,8 @@ fn depthwise() -> Vec<Case> {
         (square(3).padding([1, 1]), vec![1, 36, 5, 4]),
         (square(3).padding([1, 1]).stride([2, 2]), vec![1, 32, 9, 10]),
         (square(3).padding([1, 1]).stride([2, 2]), vec![1, 5, 8, 7]),
+        (square(3).pads([(2, 0), (0, 1)]), vec![4, 128, 9, 17]),
+        (square(3).pads([(0, 1), (1, 0)]).stride([2, 2]), vec![4, 128, 18, 33]),
         (square(5).padding([2, 2]), vec![1, 7, 6, 13]),
         (square(5).pads([(1, 2), (1, 2)]).stride([2, 2]), vec![1, 12, 11, 11]),
         (square(7).padding([3, 3]), vec![1, 4, 9, 8]),
@@ -141,6 +144,35 @@ fn depthwise() -> Vec<Case> {
             cases.push(case(conv, DType::F16, &x, channels));
         }
     }
+    cases
+}
+
+/// Products that are saved: tiles cut at both ends, pads, batches, dtypes, epilogues, parts.
+fn winograd() -> Vec<Case> {
+    use ResidualPlace::{AfterActivation, BeforeActivation};
+    let mut cases = Vec::new();
+    for (pads, x, o) in [
+        ([(1, 1), (1, 1)], [1, 64, 7, 9], 64),
+        ([(1, 1), (1, 1)], [2, 64, 6, 4], 76),
+        ([(0, 0), (0, 0)], [1, 60, 3, 12], 64),
+        ([(2, 0), (0, 3)], [1, 128, 5, 1], 64),
+    ] {
+        cases.push(f32(Conv::new(square(3).pads(pads)), &x, o));
+    }
+    let same = Conv::new(square(3).padding([1, 1]));
+    for dtype in [DType::F16, DType::BF16] {
+        cases.push(case(same.clone(), dtype, &[1, 64, 5, 6], 64));
+    }
+    for (bias, slope, activation, residual) in [
+        (true, false, UnaryFn::Relu, Some(BeforeActivation)),
+        (true, true, UnaryFn::Identity, None),
+        (false, false, UnaryFn::Clip { min: -0.5, max: 0.75 }, Some(AfterActivation)),
+    ] {
+        cases.push(f32(Conv { bias, slope, activation, residual, ..same.clone() }, &[2, 64, 5, 6], 68));
+    }
+    let mut parts = f32(same, &[1, 64, 3, 3], 64).max_binding_bytes(100_000);
+    parts.name += " in parts of 100000 bytes";
+    cases.push(parts);
     cases
 }
 

@@ -3,7 +3,7 @@
 use super::super::image::three;
 use super::super::{Expect, Op, Preparation, ResidualPlace, Window};
 use super::{Epilogue, lowered};
-use crate::kernel::{Caps, Kernel, Launches, Operand, Spread, count, params};
+use crate::kernel::{Caps, Form, Kernel, Launch, Launches, Operand, Spread, count, params};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -25,6 +25,27 @@ params!(
         beta: f32,
     }
 );
+
+static STRIPS: Kernel =
+    Kernel::new("depthwise_strips", include_str!("../../../shaders/depthwise_strips.wgsl"));
+
+params!(
+    struct StripParams {
+        image: [u32; 4],
+        output: [u32; 4],
+        pads: [u32; 4],
+        items: u32,
+        per_group: u32,
+        alpha: f32,
+        beta: f32,
+    }
+);
+
+/// Items that keep the cores of a software adapter busy.
+const MANY_STRIPS: usize = 512;
+
+/// Lines of a strip below which too many lines of x are loaded twice.
+const LEAST_LINES: usize = 4;
 
 /// Outputs along the width that an invocation makes.
 const RUN: usize = 4;
@@ -61,6 +82,80 @@ impl Depthwise {
         let near = self.window.dilation[2] == 1 || taps == 1;
         if near && taps <= MOST_TAPS && stride <= 2 { (RUN, taps) } else { (1, 1) }
     }
+
+    /// Taps along height and width, and the stride, where the kernel of strips has them.
+    fn in_strips(&self) -> Option<(usize, usize)> {
+        let Window { kernel, stride, dilation, pads, .. } = &self.window;
+        let plane = kernel[0] == 1 && stride[0] == 1 && pads[0] == (0, 0) && dilation[1..] == [1, 1];
+        let square = kernel[1] == kernel[2] && stride[1] == stride[2];
+        (plane && square && kernel[1] == 3 && stride[1] <= 2).then_some((kernel[1], stride[1]))
+    }
+
+    /// In strips of several lines.
+    fn launch_strips(&self, caps: &Caps, shape: Shape, (taps, stride): (usize, usize)) -> Launch {
+        let Shape { n, image, output, pixel, .. } = shape;
+        let runs = output[2].div_ceil(RUN);
+        let wanted = match caps.form() {
+            Form::Software => MANY_STRIPS.div_ceil(n * runs * pixel),
+            Form::Subgroup | Form::Plain => usize::MAX,
+        };
+        let strips = wanted.clamp(1, output[1].div_ceil(LEAST_LINES));
+        let lines = output[1].div_ceil(strips);
+        let strips = output[1].div_ceil(lines);
+        let spread = Spread::of_loops(n * strips * runs * pixel, (lines * stride + taps) * (RUN + 1), caps);
+        let [alpha, beta] = self.epilogue.activation.arguments();
+        let params = StripParams {
+            image: [image[1], image[2], pixel, lines].map(count),
+            output: [output[1], output[2], strips, runs].map(count),
+            pads: [self.window.pads[1].0, self.window.pads[2].0, 0, 0].map(count),
+            items: spread.items,
+            per_group: spread.per_group,
+            alpha,
+            beta,
+        };
+        let launch = spread.launch(&STRIPS).variant("run", count(RUN)).variant("taps", count(taps));
+        launch.variant("stride", count(stride)).params(params)
+    }
+
+    /// In blocks of outputs along the width, for all windows.
+    fn launch_runs(&self, caps: &Caps, shape: Shape) -> Launch {
+        let Shape { n, image, output, pixel } = shape;
+        let (run, width_taps) = self.unrolled();
+        let runs = output[2].div_ceil(run);
+        let spread = Spread::new(n * output[0] * output[1] * runs * pixel, caps);
+        let window = &self.window;
+        let four = |axes: &[usize], last: usize| [axes[0], axes[1], axes[2], last].map(count);
+        let pads: Vec<usize> = window.pads.iter().map(|&(before, _)| before).collect();
+        let [alpha, beta] = self.epilogue.activation.arguments();
+        let params = Params {
+            image: four(&image, pixel),
+            output: four(&output, runs),
+            kernel: [window.kernel[0], window.kernel[1], window.kernel[2] / width_taps, 0].map(count),
+            stride: four(&window.stride, 0),
+            dilation: four(&window.dilation, 0),
+            pads: four(&pads, 0),
+            items: spread.items,
+            per_group: spread.per_group,
+            alpha,
+            beta,
+        };
+        spread
+            .launch(&DEPTHWISE)
+            .variant("run", count(run))
+            .variant("width_taps", count(width_taps))
+            .variant("width_stride", if run == 1 { 1 } else { count(window.stride[2]) })
+            .params(params)
+    }
+}
+
+/// Sizes of x and of the output.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    n: usize,
+    image: [usize; 3],
+    output: [usize; 3],
+    /// Values of a pixel: vectors of four channels, or channels.
+    pixel: usize,
 }
 
 impl Op for Depthwise {
@@ -81,43 +176,26 @@ impl Op for Depthwise {
         let (x, output) = (inputs[0].shape.dims(), outputs[0].shape.dims());
         let (axes, channels) = (x.len() - 1, x[x.len() - 1]);
         let vectors = channels.is_multiple_of(4);
-        let pixel = if vectors { channels / 4 } else { channels };
-        let (run, width_taps) = self.unrolled();
-        let sizes = three(&output[1..axes], 1);
-        let runs = sizes[2].div_ceil(run);
-        let spread = Spread::new(x[0] * sizes[0] * sizes[1] * runs * pixel, caps);
-        let window = &self.window;
-        let four = |axes: &[usize], last: usize| [axes[0], axes[1], axes[2], last].map(count);
-        let pads: Vec<usize> = window.pads.iter().map(|&(before, _)| before).collect();
-        let [alpha, beta] = self.epilogue.activation.arguments();
-        let [depth_taps, height_taps] = [window.kernel[0], window.kernel[1]];
-        let params = Params {
-            image: four(&three(&x[1..axes], 1), pixel),
-            output: four(&sizes, runs),
-            kernel: [depth_taps, height_taps, window.kernel[2] / width_taps, 0].map(count),
-            stride: four(&window.stride, 0),
-            dilation: four(&window.dilation, 0),
-            pads: four(&pads, 0),
-            items: spread.items,
-            per_group: spread.per_group,
-            alpha,
-            beta,
+        let shape = Shape {
+            n: x[0],
+            image: three(&x[1..axes], 1),
+            output: three(&output[1..axes], 1),
+            pixel: if vectors { channels / 4 } else { channels },
+        };
+        let launch = match self.in_strips() {
+            Some(window) => self.launch_strips(caps, shape, window),
+            None => self.launch_runs(caps, shape),
         };
         let bindings = (0..inputs.len()).map(Operand::Input).chain([Operand::Output(0)]);
-        let launch = spread
-            .launch(&DEPTHWISE)
-            .variant("run", count(run))
-            .variant("width_taps", count(width_taps))
-            .variant("width_stride", if run == 1 { 1 } else { count(window.stride[2]) })
+        let launch = launch
             .variant("value", if vectors { "vec4<f32>" } else { "f32" })
             .variant("bias", self.epilogue.bias)
             .variant("slope", self.epilogue.slope)
             .variant("residual", ResidualPlace::wgsl(self.epilogue.residual))
             .activation(self.epilogue.activation)
             .variant("gated", false)
-            .params(params)
             .bind(bindings)
-            .work((outputs[0].elements() * window.taps()) as u64);
+            .work((outputs[0].elements() * self.window.taps()) as u64);
         Ok(launch.into())
     }
 

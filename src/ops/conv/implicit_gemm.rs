@@ -3,9 +3,9 @@
 
 use super::super::image::three;
 use super::super::{Expect, Op, ResidualPlace, Window};
-use super::pack::PackRuns;
+use super::pack::{PANEL, PackRuns};
 use super::{Epilogue, lowered};
-use crate::kernel::{Caps, Form, Kernel, Launch, Launches, Layout, Operand, RowPart};
+use crate::kernel::{Caps, Kernel, Launch, Launches, Layout, Operand, RowPart};
 use crate::kernel::{count, groups, params, row_parts};
 use crate::tensor::{Spec, Tensor};
 use crate::{Error, Result};
@@ -56,9 +56,11 @@ impl ImplicitGemm {
         Self { of, pack, window: window.over_three(), epilogue }
     }
 
-    /// Output channels of a group.
-    fn group_outputs(&self) -> usize {
-        self.pack.outputs() / self.pack.groups()
+    /// Whether each output is of the pixel of x at its place.
+    fn points(&self) -> bool {
+        let window = &self.window;
+        let near = window.taps() == 1 && window.stride == [1; 3] && window.pads == [(0, 0); 3];
+        near && !self.pack.transposed()
     }
 }
 
@@ -77,7 +79,7 @@ impl Op for ImplicitGemm {
 
     fn launch(&self, caps: &Caps, inputs: &[Spec], outputs: &[Spec]) -> Result<Launches> {
         let problem = Problem::new(self, &inputs[0], &outputs[0]);
-        let choice = Choice::new(caps, &problem, self.pack.groups());
+        let choice = Choice::new(caps, &problem, &self.pack);
         let parts = row_parts(&inputs[1], caps);
         let steps = parts.iter().enumerate().map(|(index, &part)| {
             let weight = [Operand::Input(0), Operand::InputPart(1, index)];
@@ -88,9 +90,10 @@ impl Op for ImplicitGemm {
                 .variant("weight_dtype", inputs[1].dtype.name())
                 .variant("x_width", count(problem.x_width))
                 .variant("transposed", self.pack.transposed())
+                .variant("points", self.points())
                 .variant(
                     "value",
-                    if choice.stores_four(self.group_outputs(), part) { "vec4<f32>" } else { "f32" },
+                    if choice.stores_four(self.pack.group_outputs(), part) { "vec4<f32>" } else { "f32" },
                 )
                 .variant("bias", self.epilogue.bias)
                 .variant("slope", self.epilogue.slope)
@@ -131,8 +134,13 @@ struct Problem {
 
 impl Problem {
     fn new(op: &ImplicitGemm, x: &Spec, output: &Spec) -> Self {
-        let (image, channels) = image_of(x);
-        let (output_sizes, outputs) = image_of(output);
+        let (mut image, channels) = image_of(x);
+        let (mut output_sizes, outputs) = image_of(output);
+        let mut images = x.shape.dims()[0];
+        if op.points() {
+            image = [1, 1, images * image.iter().product::<usize>()];
+            (output_sizes, images) = (image, 1);
+        }
         let stride = if op.pack.transposed() { three(&op.window.stride, 1) } else { [1; 3] };
         let row_sizes = [0, 1, 2].map(|axis| output_sizes[axis].div_ceil(stride[axis]));
         let vectors = channels.is_multiple_of(4) && op.pack.channels().is_multiple_of(4);
@@ -141,7 +149,7 @@ impl Problem {
             channels,
             output: output_sizes,
             outputs,
-            rows: x.shape.dims()[0] * row_sizes.iter().product::<usize>(),
+            rows: images * row_sizes.iter().product::<usize>(),
             phases: stride.iter().product(),
             x_width: if vectors { 4 } else { 1 },
         }
@@ -160,7 +168,7 @@ impl Problem {
             output: four(&self.output, self.outputs),
             kernel: [window.kernel[0], window.kernel[1], taps_along_width, op.pack.run_blocks()].map(count),
             stride: four(&window.stride, op.pack.run() / self.x_width),
-            dilation: four(&window.dilation, op.group_outputs()),
+            dilation: four(&window.dilation, op.pack.group_outputs()),
             pads: four(&pads, self.rows),
             first_channel: count(part.start),
             end_channel: count(part.start + part.rows),
@@ -169,10 +177,15 @@ impl Problem {
         }
     }
 
+    /// Multiply-adds of one output.
+    fn products(&self, op: &ImplicitGemm) -> usize {
+        op.window.taps().div_ceil(self.phases) * op.pack.channels()
+    }
+
     /// Multiply-adds.
     fn work(&self, op: &ImplicitGemm, part: RowPart) -> u64 {
-        let taps = op.window.taps().div_ceil(self.phases) * op.pack.channels();
-        (self.rows * self.phases * part.rows) as u64 * taps as u64
+        let channels = part.rows * if op.pack.panels() { PANEL } else { 1 };
+        (self.rows * self.phases * channels) as u64 * self.products(op) as u64
     }
 }
 
@@ -197,62 +210,108 @@ enum Choice {
 /// Rows that an invocation computes for a small group.
 const GROUP_ROWS: u32 = 4;
 
+/// Multiply-adds that a workgroup of a software adapter should have at least: its start costs as
+/// much as some thousand.
+const GROUP_WORK: usize = 200_000;
+
+/// Workgroups that keep the cores of a software adapter equally busy.
+const EVEN_GROUPS: usize = 16;
+
+/// Iterations of the inner loops of one invocation; llvmpipe ends them all after 65,535.
+const MOST_ITERATIONS: usize = 30_000;
+
 impl Choice {
-    fn new(caps: &Caps, problem: &Problem, groups: usize) -> Self {
-        let (rows, group_outputs) = (problem.rows, problem.outputs / groups);
-        if groups > 1 && group_outputs < 12 {
+    fn new(caps: &Caps, problem: &Problem, pack: &PackRuns) -> Self {
+        let (rows, group_outputs) = (problem.rows, pack.group_outputs());
+        if pack.panels() {
+            let share_x = caps.subgroups && caps.subgroup_min >= 8;
+            let block_rows = match rows {
+                _ if !share_x => 8,
+                0..=8 => 8,
+                9..=16 => 16,
+                _ if problem.x_width == 1 => 16,
+                _ => 32,
+            };
+            return Self::Rows { block_rows, share_x };
+        }
+        if pack.few_outputs() {
             return Self::Groups;
         }
-        let large_tiles = rows.div_ceil(128) * group_outputs.div_ceil(128) * groups * problem.phases;
-        match (caps.form(), rows) {
-            (Form::Software, _) => {
-                let share_x = caps.subgroups && caps.subgroup_min >= 8;
-                Self::Rows { block_rows: if share_x && rows > 8 { 16 } else { 8 }, share_x }
-            }
-            (_, 0..=32) => Self::Tiles(32, 64, 8),
-            (_, 128..) if large_tiles >= 64 && group_outputs > 64 => Self::Tiles(128, 128, 2),
+        let large_tiles = rows.div_ceil(128) * group_outputs.div_ceil(128) * pack.groups() * problem.phases;
+        match rows {
+            0..=32 => Self::Tiles(32, 64, 8),
+            128.. if large_tiles >= 64 && group_outputs > 64 => Self::Tiles(128, 128, 2),
             _ => Self::Tiles(64, 64, 4),
         }
     }
 
     /// Whether an invocation stores four neighbouring output channels of one group and part.
     fn stores_four(self, group_outputs: usize, part: RowPart) -> bool {
-        let whole = [group_outputs, part.start, part.rows].iter().all(|count| count % 4 == 0);
-        whole && !matches!(self, Self::Tiles(..))
+        let channels = [group_outputs, part.start, part.rows];
+        match self {
+            Self::Rows { .. } => group_outputs.is_multiple_of(4),
+            Self::Groups => channels.iter().all(|count| count % 4 == 0),
+            Self::Tiles(..) => false,
+        }
+    }
+
+    /// Workgroups along the rows: each takes several blocks of rows where one is little work.
+    fn shared_blocks(
+        problem: &Problem,
+        op: &ImplicitGemm,
+        part: RowPart,
+        blocks: usize,
+        block_rows: usize,
+    ) -> usize {
+        let products = problem.products(op);
+        let most = MOST_ITERATIONS / (products / 4 + block_rows);
+        let together = (GROUP_WORK / (products * block_rows * PANEL)).clamp(1, most.max(1));
+        let least = EVEN_GROUPS.div_ceil(part.rows * problem.phases);
+        blocks.div_ceil(together).max(least.min(blocks))
     }
 
     fn launch(self, caps: &Caps, op: &ImplicitGemm, problem: &Problem, part: RowPart) -> Launch {
-        let cols = op.group_outputs();
-        // Groups that have output channels in this part.
-        let layers = (part.start + part.rows - 1) / cols - part.start / cols + 1;
+        let cols = op.pack.group_outputs();
         let grid = |columns: u32, block_rows: u32, layers: usize| {
             let layers = count(layers * problem.phases).min(FOLD);
             [columns, groups(problem.rows, block_rows).min(FOLD), layers]
         };
-        let in_registers = |width: u32, block_rows: u32, share_x: bool| {
+        let in_registers = |width: u32, block_rows: u32, lane_channels: u32| {
             ROWS.launch()
                 .variant("width", width)
                 .variant("block_rows", block_rows)
-                .variant("share_x", share_x)
+                .variant("lane_channels", lane_channels)
                 .variant("own_group", self == Self::Groups)
         };
         match self {
-            Self::Rows { block_rows, share_x } => in_registers(8, block_rows, share_x)
-                .variant("lane_channels", 4u32)
-                .workgroups(grid(groups(cols.min(part.rows), 32), block_rows, layers)),
+            Self::Rows { block_rows, share_x } => {
+                let [columns, blocks, phases] = grid(count(part.rows).min(FOLD), block_rows, 1);
+                let blocks = Self::shared_blocks(problem, op, part, blocks as usize, block_rows as usize);
+                in_registers(8, block_rows, 4).variant("share_x", share_x).workgroups([
+                    columns,
+                    count(blocks),
+                    phases,
+                ])
+            }
             Self::Groups => {
                 let width = caps.elementwise_width();
                 let lane_channels = if self.stores_four(cols, part) { 4 } else { 1 };
-                in_registers(width, GROUP_ROWS, false)
-                    .variant("lane_channels", lane_channels)
-                    .workgroups(grid(groups(part.rows, width * lane_channels), GROUP_ROWS, 1))
+                in_registers(width, GROUP_ROWS, lane_channels).variant("share_x", false).workgroups(grid(
+                    groups(part.rows, width * lane_channels),
+                    GROUP_ROWS,
+                    1,
+                ))
             }
-            Self::Tiles(tile_rows, tile_channels, depth) => TILES
-                .launch()
-                .variant("tile_rows", tile_rows)
-                .variant("tile_channels", tile_channels)
-                .variant("depth", depth)
-                .workgroups(grid(groups(cols.min(part.rows), tile_channels), tile_rows, layers)),
+            Self::Tiles(tile_rows, tile_channels, depth) => {
+                // Groups that have output channels in this part.
+                let layers = (part.start + part.rows - 1) / cols - part.start / cols + 1;
+                TILES
+                    .launch()
+                    .variant("tile_rows", tile_rows)
+                    .variant("tile_channels", tile_channels)
+                    .variant("depth", depth)
+                    .workgroups(grid(groups(cols.min(part.rows), tile_channels), tile_rows, layers))
+            }
         }
     }
 }

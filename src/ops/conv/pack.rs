@@ -1,11 +1,19 @@
 //! Weights of convolutions as the rows of a matrix product.
 
 use super::super::{Preparation, Window};
+use crate::kernel::{Caps, Form};
 use crate::tensor::{Spec, Tensor};
 use crate::{Error, Result};
 
+/// Fewer output channels of a group than this leave most lanes of a panel idle.
+const FEW_OUTPUTS: usize = 12;
+
+/// Output channels of a panel, whose weights a workgroup of `conv_rows` reads one after the other.
+pub(super) const PANEL: usize = 32;
+
 /// Packs a weight into rows: one for each output channel, in it runs of the elements that meet
-/// neighbouring elements of x with its channels last, each padded with zeros to 16 bytes.
+/// neighbouring elements of x with its channels last, each padded with zeros to 16 bytes. In
+/// panels, the blocks of 16 bytes of [`PANEL`] channels of a group take turns.
 ///
 /// A run is a tap with the channels of a group, or, where taps along the width meet neighbouring
 /// pixels, all of these with their channels.
@@ -17,6 +25,8 @@ pub(in super::super) struct PackRuns {
     transposed: bool,
     /// Whether a run has all taps along the width.
     lines: bool,
+    /// Whether a row of the packed weight is a panel.
+    panels: bool,
     /// Taps in the order of the rows.
     taps: Vec<usize>,
 }
@@ -28,7 +38,28 @@ impl PackRuns {
         let lines = !transposed && (window.kernel[width] == 1 || window.dilation[width] == 1 && groups == 1);
         let taps =
             if transposed { taps_by_phase(&window.over_three()) } else { (0..window.taps()).collect() };
-        Self { weight, groups, transposed, lines, taps }
+        Self { weight, groups, transposed, lines, panels: false, taps }
+    }
+
+    /// The form that the matrix product on this device wants.
+    #[must_use]
+    pub(in super::super) fn for_device(self, caps: &Caps) -> Self {
+        Self { panels: caps.form() == Form::Software && !self.few_outputs(), ..self }
+    }
+
+    /// Whether a group has so few output channels that lanes take those of several groups.
+    pub(super) fn few_outputs(&self) -> bool {
+        self.groups > 1 && self.group_outputs() < FEW_OUTPUTS
+    }
+
+    /// Output channels of a group.
+    pub(super) fn group_outputs(&self) -> usize {
+        self.outputs() / self.groups
+    }
+
+    /// Whether a row of the packed weight is a panel.
+    pub(super) fn panels(&self) -> bool {
+        self.panels
     }
 
     pub(super) fn groups(&self) -> usize {
@@ -71,23 +102,42 @@ impl PackRuns {
 
     /// Blocks of 16 bytes of a run.
     pub(super) fn run_blocks(&self) -> usize {
-        self.run().div_ceil(16 / self.weight.dtype.size())
+        self.run().div_ceil(self.block())
+    }
+
+    /// Elements of a block.
+    fn block(&self) -> usize {
+        16 / self.weight.dtype.size()
     }
 
     /// The packed weight: rows, and elements of a row. One run needs no padding of its own.
     pub(super) fn packed(&self) -> Spec {
         let runs = self.taps.len() / self.run_taps();
-        let padded = self.run_blocks() * (16 / self.weight.dtype.size());
-        let cols = if runs == 1 { self.run() } else { runs * padded };
-        Spec::new(self.weight.dtype, [self.outputs(), cols])
+        let padded = runs * self.run_blocks() * self.block();
+        let dims = if self.panels {
+            [self.groups * self.group_outputs().div_ceil(PANEL), PANEL * padded]
+        } else {
+            [self.outputs(), if runs == 1 { self.run() } else { padded }]
+        };
+        Spec::new(self.weight.dtype, dims)
+    }
+
+    /// Place of an element of the row of an output channel in the packed weight.
+    fn place(&self, output: usize, element: usize) -> usize {
+        let (_, cols) = self.packed().shape.rows_and_cols();
+        if !self.panels {
+            return output * cols + element;
+        }
+        let (block, outputs) = (self.block(), self.group_outputs());
+        let panel = output / outputs * outputs.div_ceil(PANEL) + output % outputs / PANEL;
+        let lane = output % outputs % PANEL;
+        panel * cols + (element / block * PANEL + lane) * block + element % block
     }
 
     /// For each element of the graph's weight that of the packed one.
     fn places(&self) -> impl Iterator<Item = usize> {
-        let (_, cols) = self.packed().shape.rows_and_cols();
         let (run_taps, channels, taps) = (self.run_taps(), self.channels(), self.taps.len());
-        let padded =
-            if taps == run_taps { self.run() } else { self.run_blocks() * (16 / self.weight.dtype.size()) };
+        let padded = self.run_blocks() * self.block();
         let mut order = vec![0; taps];
         self.taps.iter().enumerate().for_each(|(place, &tap)| order[tap] = place);
         let second = self.weight.shape.dims()[1];
@@ -101,7 +151,7 @@ impl PackRuns {
                 (first_index, second_index)
             };
             let place = order[tap];
-            output * cols + place / run_taps * padded + place % run_taps * channels + channel
+            self.place(output, place / run_taps * padded + place % run_taps * channels + channel)
         })
     }
 

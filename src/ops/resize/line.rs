@@ -142,7 +142,7 @@ impl Coordinates {
 
 impl ResizeFilter {
     /// Weight of a pixel at a distance.
-    fn weight(self, distance: f64) -> f64 {
+    pub(crate) fn weight(self, distance: f64) -> f64 {
         match self {
             Self::Nearest(_) => 1.0,
             Self::Linear => (1.0 - distance).max(0.0),

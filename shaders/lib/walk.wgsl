@@ -1,0 +1,16 @@
+// Where an element of a tensor lies in another: the sum of its index along each axis times that
+// one's stride there. Axes are counted from the innermost; negative strides wrap. Needs `axes`,
+// `dims_low`, `dims_high`, `strides_low` and `strides_high` in `params`.
+//# include "lib/axes.wgsl"
+
+fn walk(element: u32) -> u32 {
+    var rest = element;
+    var place = 0u;
+    for (var axis = 0u; axis + 1u < params.axes; axis++) {
+        let size = of_axis(params.dims_low, params.dims_high, axis);
+        let outer = rest / size;
+        place += (rest - outer * size) * of_axis(params.strides_low, params.strides_high, axis);
+        rest = outer;
+    }
+    return place + rest * of_axis(params.strides_low, params.strides_high, params.axes - 1u);
+}

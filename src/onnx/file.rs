@@ -1,0 +1,287 @@
+//! An ONNX file: parsing, limits, tensors in the file and beside it, and its weights as a
+//! session reads them.
+
+use super::definition::{Function, Opsets, StoredTensor, Subgraph, attributes, domain};
+use super::element::{ElementType, OnnxTensor, decode, stored_bytes};
+use super::proto;
+use crate::graph::WeightSource;
+use crate::session::WeightRows;
+use crate::tensor::{Shape, Spec};
+use crate::weights::{Access, ConversionReport, FileBytes, RowFormat, TensorView, convert_rows, read_header};
+use crate::{Error, Result};
+use prost::Message;
+use prost::bytes::Bytes;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+/// Newest version of the standard's operator set that this crate knows.
+pub const NEWEST_OPSET: i64 = 28;
+
+/// Bounds on what a file may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OnnxLimits {
+    /// Bytes of the model's file, without those of external data.
+    pub file_bytes: u64,
+    /// Nodes, with functions and loops written out.
+    pub nodes: usize,
+    /// Elements of any tensor.
+    pub elements: usize,
+}
+
+impl Default for OnnxLimits {
+    fn default() -> Self {
+        Self { file_bytes: 1 << 31, nodes: 1_000_000, elements: 1 << 31 }
+    }
+}
+
+/// A checked model.
+#[derive(Debug)]
+pub(super) struct OnnxFile {
+    pub(super) path: PathBuf,
+    pub(super) limits: OnnxLimits,
+    pub(super) graph: Arc<Subgraph>,
+    /// By domain, name and overload.
+    pub(super) functions: HashMap<[String; 3], Arc<Function>>,
+    pub(super) opsets: Arc<Opsets>,
+    tensors: HashMap<String, Arc<StoredTensor>>,
+}
+
+/// What building the definitions needs.
+pub(super) struct Loader<'a> {
+    path: &'a Path,
+    limits: OnnxLimits,
+    /// Folder of external data; none for a model in memory.
+    folder: Option<&'a Path>,
+    external: HashMap<PathBuf, Bytes>,
+    tensors: HashMap<String, Arc<StoredTensor>>,
+    nodes: usize,
+}
+
+impl OnnxFile {
+    /// Maps a file.
+    pub(super) fn open(path: &Path, limits: OnnxLimits) -> Result<Self> {
+        let length = std::fs::metadata(path).map_err(|error| Error::io(path, error))?.len();
+        if length > limits.file_bytes {
+            let message = format!("has {length} bytes, the limit is {}", limits.file_bytes);
+            return Err(Error::file(path, message));
+        }
+        let bytes = Bytes::from_owner(FileBytes::open(path, Access::Map)?);
+        Self::parse(path, path.parent(), bytes, limits)
+    }
+
+    /// Reads a model from memory; `path` names it in messages.
+    pub(super) fn of_bytes(path: &Path, bytes: Vec<u8>, limits: OnnxLimits) -> Result<Self> {
+        Self::parse(path, None, bytes.into(), limits)
+    }
+
+    fn parse(path: &Path, folder: Option<&Path>, bytes: Bytes, limits: OnnxLimits) -> Result<Self> {
+        let model = proto::Model::decode(bytes)
+            .map_err(|error| Error::file(path, format!("is not an ONNX model: {error}")))?;
+        let Some(graph) = model.graph else {
+            return Err(Error::file(path, "is not an ONNX model: it has no graph"));
+        };
+        let (external, tensors) = (HashMap::new(), HashMap::new());
+        let mut loader = Loader { path, limits, folder, external, tensors, nodes: 0 };
+        let opsets = Arc::new(opsets(model.opset_import, &loader)?);
+        let mut functions = HashMap::new();
+        for function in model.functions {
+            let names = [domain(&function.domain), &function.name, &function.overload].map(str::to_owned);
+            let defaults = attributes(&function.name, function.attribute_proto.clone(), &mut loader)?;
+            let opsets = Arc::new(self::opsets(function.opset_import.clone(), &loader)?);
+            let body = Arc::new(Subgraph::of_function(function, &mut loader)?);
+            functions.insert(names, Arc::new(Function { body, defaults, opsets }));
+        }
+        let graph = Arc::new(Subgraph::new(graph, &mut loader)?);
+        if let Some(name) = graph.captured.first() {
+            return Err(loader.error(format!("nothing makes the value `{name}`")));
+        }
+        let tensors = loader.tensors;
+        Ok(Self { path: path.to_owned(), limits, graph, functions, opsets, tensors })
+    }
+
+    /// An error of this file.
+    pub(super) fn error(&self, message: impl Into<String>) -> Error {
+        Error::file(&self.path, message)
+    }
+}
+
+impl WeightRows for OnnxFile {
+    fn rows(&self, source: &WeightSource, spec: &Spec, rows: Range<usize>, pitch: usize) -> Result<Vec<u8>> {
+        let [segment] = source.segments.as_slice() else {
+            return Err(self.error("weights are put together of one tensor"));
+        };
+        let Some(stored) = self.tensors.get(&segment.tensor) else {
+            return Err(self.error(format!("there is no tensor `{}`", segment.tensor)));
+        };
+        let stored_spec = Spec::new(stored.element.host_dtype(), stored.shape.clone());
+        let view = TensorView { spec: &stored_spec, bytes: &stored.bytes };
+        let format = RowFormat { dtype: spec.dtype, pitch, transposed: source.transposed };
+        convert_rows(&view, rows, format, &mut ConversionReport::default())
+    }
+}
+
+impl Loader<'_> {
+    pub(super) fn error(&self, message: impl Into<String>) -> Error {
+        Error::file(self.path, message)
+    }
+
+    pub(super) fn count_node(&mut self) -> Result<()> {
+        self.nodes += 1;
+        if self.nodes > self.limits.nodes {
+            return Err(self.error(format!("has more nodes than the limit, {}", self.limits.nodes)));
+        }
+        Ok(())
+    }
+
+    /// Checks a tensor and keeps it under a unique key.
+    pub(super) fn tensor(&mut self, name: &str, tensor: proto::Tensor) -> Result<Arc<StoredTensor>> {
+        let path = self.path;
+        let fail = |message: String| Error::file(path, format!("tensor `{name}`: {message}"));
+        let element = ElementType::from_number(tensor.data_type.into())
+            .map_err(|error| Error::Unsupported(format!("tensor `{name}`: {error}")))?;
+        let shape = shape(&tensor.dims, self.limits.elements).map_err(fail)?;
+        let bytes = if tensor.data_location == proto::EXTERNAL {
+            self.external(name, &tensor).map_err(|error| match error {
+                Error::File { message, .. } => fail(message),
+                other => other,
+            })?
+        } else {
+            inline_bytes(element, tensor)
+        };
+        let (wanted, got) = (stored_bytes(element, shape.elements()), bytes.len());
+        if got != wanted {
+            return Err(fail(format!("{element}{shape} takes {wanted} bytes, got {got}")));
+        }
+        let mut key = name.to_owned();
+        while self.tensors.contains_key(&key) {
+            key = format!("{name}#{}", self.tensors.len());
+        }
+        let stored = Arc::new(StoredTensor { key: key.clone(), element, shape, bytes });
+        self.tensors.insert(key, stored.clone());
+        Ok(stored)
+    }
+
+    /// The bytes of a tensor in another file of the model's folder.
+    fn external(&mut self, name: &str, tensor: &proto::Tensor) -> Result<Bytes> {
+        let entry = |key: &str| tensor.external_data.iter().find(|entry| entry.key == key);
+        let number = |key: &str| match entry(key) {
+            None => Ok(None),
+            Some(entry) => entry.value.parse::<usize>().map(Some).map_err(|_| {
+                self.error(format!("{key} of its external data is `{}`, expected a number", entry.value))
+            }),
+        };
+        let location = Path::new(entry("location").map_or("", |entry| entry.value.as_str()));
+        let inside = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+        let Some(folder) = self.folder else {
+            return Err(self.error("its data lies in another file, the model in memory"));
+        };
+        if location.as_os_str().is_empty() || !location.components().all(inside) {
+            let message = format!("its data at `{}` is outside of the model's folder", location.display());
+            return Err(self.error(message));
+        }
+        let path = folder.join(location);
+        let (mut offset, mut length) = (number("offset")?, number("length")?);
+        let safetensors = path.extension().is_some_and(|ending| ending == "safetensors");
+        if safetensors && offset.is_none() {
+            let header = read_header(&path)?;
+            let Some(found) = header.tensors.iter().find(|found| found.name == name) else {
+                return Err(self.error(format!("`{}` has no such tensor", location.display())));
+            };
+            let range = usize::try_from(found.range.start)
+                .and_then(|start| usize::try_from(found.range.end).map(|end| (start, end)));
+            let Ok((start, end)) = range else { return Err(self.error("lies beyond this machine's memory")) };
+            (offset, length) = (Some(start), Some(end - start));
+        }
+        let bytes = match self.external.get(&path) {
+            Some(bytes) => bytes.clone(),
+            None => {
+                let bytes = Bytes::from_owner(FileBytes::open(&path, Access::Map)?);
+                self.external.insert(path, bytes.clone());
+                bytes
+            }
+        };
+        let start = offset.unwrap_or(0);
+        let end = length.map_or(Some(bytes.len()), |length| start.checked_add(length));
+        match end.filter(|&end| start <= end && end <= bytes.len()) {
+            Some(end) => Ok(bytes.slice(start..end)),
+            None => Err(self.error(format!(
+                "its {length:?} bytes from {start} reach beyond the {} of `{}`",
+                bytes.len(),
+                location.display()
+            ))),
+        }
+    }
+}
+
+/// Dimensions of a file as a shape of at most `limit` elements.
+fn shape(dims: &[i64], limit: usize) -> Result<Shape, String> {
+    let mut sizes = Vec::with_capacity(dims.len());
+    for &dim in dims {
+        sizes.push(usize::try_from(dim).map_err(|_| format!("has a dimension of size {dim}"))?);
+    }
+    match elements(&sizes).filter(|&elements| elements <= limit) {
+        Some(_) => Ok(sizes.into()),
+        None => Err(format!("has the shape {dims:?}, the limit is {limit} elements")),
+    }
+}
+
+/// Product of dimensions; of those that are not zero too, so that no part of it overflows.
+pub(super) fn elements(dims: &[usize]) -> Option<usize> {
+    dims.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim.max(1)))?;
+    Some(dims.iter().product())
+}
+
+/// The data of a tensor that lies in the model's file, as raw data would be.
+fn inline_bytes(element: ElementType, tensor: proto::Tensor) -> Bytes {
+    fn pack<T: Copy, const N: usize>(values: &[T], bytes: impl Fn(T) -> [u8; N]) -> Bytes {
+        values.iter().flat_map(|&value| bytes(value)).collect::<Vec<u8>>().into()
+    }
+    if !tensor.raw_data.is_empty() {
+        return tensor.raw_data;
+    }
+    match element {
+        ElementType::Float => pack(&tensor.float_data, f32::to_le_bytes),
+        ElementType::Double => pack(&tensor.double_data, f64::to_le_bytes),
+        ElementType::Int64 => pack(&tensor.int64_data, i64::to_le_bytes),
+        ElementType::Uint64 => pack(&tensor.uint64_data, u64::to_le_bytes),
+        ElementType::Uint32 => pack(&tensor.uint64_data, |value| (value as u32).to_le_bytes()),
+        _ => match element.bits() {
+            32 => pack(&tensor.int32_data, i32::to_le_bytes),
+            16 => pack(&tensor.int32_data, |value| (value as u16).to_le_bytes()),
+            _ => pack(&tensor.int32_data, |value| [value as u8]),
+        },
+    }
+}
+
+fn opsets(imports: Vec<proto::OperatorSet>, loader: &Loader<'_>) -> Result<Opsets> {
+    let mut opsets = BTreeMap::new();
+    for import in imports {
+        let name = domain(&import.domain);
+        if name.is_empty() && !(1..=NEWEST_OPSET).contains(&import.version) {
+            let message =
+                format!("is of operator set {}, this version knows 1 to {NEWEST_OPSET}", import.version);
+            return Err(loader.error(message));
+        }
+        opsets.insert(name.to_owned(), import.version);
+    }
+    Ok(opsets)
+}
+
+/// Reads a tensor that is stored by itself, as the inputs and outputs of test cases are.
+///
+/// # Errors
+/// [`Error::File`] that names `path`, or [`Error::Unsupported`].
+pub fn read_tensor(path: &Path, bytes: Vec<u8>) -> Result<(String, OnnxTensor)> {
+    let tensor = proto::Tensor::decode(Bytes::from(bytes))
+        .map_err(|error| Error::file(path, format!("is not an ONNX tensor: {error}")))?;
+    let name = tensor.name.clone();
+    let limits = OnnxLimits::default();
+    let (external, tensors) = (HashMap::new(), HashMap::new());
+    let mut loader = Loader { path, limits, folder: None, external, tensors, nodes: 0 };
+    let stored = loader.tensor(&name, tensor)?;
+    let tensor =
+        decode(stored.element, &stored.shape, &stored.bytes).map_err(|message| Error::file(path, message))?;
+    Ok((name, OnnxTensor::of_host(stored.element, tensor)))
+}

@@ -1,0 +1,5 @@
+//! Attention and rotary embeddings.
+
+use super::Table;
+
+pub(super) const OPERATORS: Table = &[];
