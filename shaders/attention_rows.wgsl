@@ -30,6 +30,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let own_row = place.first_row + min(lane, ROWS - 1u);
     let own_range = visible_range(place, own_row);
+    let own_at = query_at(place, own_row);
+//# for r in range(rows)
+    let query_at_${r} = query_at(place, place.first_row + ${r}u);
+//# endfor
+//# for s in range(slices)
+    let value_${s} = min(place.first_value + ${s * 8}u + lane, value_vectors() - 1u);
+//# endfor
     let own_weights = min(lane, ROWS - 1u) * 8u;
     var highest = LOWEST; // of the own row
     var weight = 0.0;
@@ -45,13 +52,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var dot_${r}_${c} = 0.0;
 //# endfor
 //# endfor
+//# for c in range(4)
+        let key_at_${c} = key_at(place, first + lane * 4u + ${c}u);
+//# endfor
         for (var vector = 0u; vector < head_vectors(); vector++) {
 //# for c in range(4)
-            let key_${c} = load_key(place, first + lane * 4u + ${c}u, vector);
+            let key_${c} = load_key(key_at_${c}, vector);
 //# endfor
-            let own_query = load_query(place, own_row, vector);
+            let own_query = load_query(own_at, vector);
 //# for r in range(rows)
-            let query_${r} = ${"subgroupBroadcast(own_query, " ~ r ~ "u)" if share else "load_query(place, place.first_row + " ~ r ~ "u, vector)"};
+            let query_${r} = ${"subgroupBroadcast(own_query, " ~ r ~ "u)" if share else "load_query(query_at_" ~ r ~ ", vector)"};
 //# for c in range(4)
             dot_${r}_${c} = add_dot(dot_${r}_${c}, query_${r}, key_${c});
 //# endfor
@@ -68,9 +78,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             var peak = highest;
             for (var i = 0u; i < 8u; i++) {
                 var score = weights[own_weights + i];
-                for (var c = 0u; c < 4u; c++) {
-                    score[c] = score_of(place, own_row, own_range, first + i * 4u + c, score[c]);
-                }
+//# for c in range(4)
+                score[${c}] = score_of(place, own_row, own_range, first + i * 4u + ${c}u, score[${c}]);
+//# endfor
                 weights[own_weights + i] = score;
                 peak = max(max(max(peak, score.x), max(score.y, score.z)), score.w);
             }
@@ -100,8 +110,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let weight_${r} = ${"subgroupBroadcast(own, " ~ r ~ "u)" if share else "weights[" ~ r * 8 ~ "u + i]"};
 //# endfor
 //# for c in range(4)
+            let value_at_${c} = value_at(place, first + i * 4u + ${c}u);
 //# for s in range(slices)
-            let value_${c}_${s} = load_value(place, first + i * 4u + ${c}u, place.first_value + ${s * 8}u + lane);
+            let value_${c}_${s} = load_value(value_at_${c}, value_${s});
 //# for r in range(rows)
             sum_${r}_${s} = fma(vec4<f32>(weight_${r}[${c}]), value_${c}_${s}, sum_${r}_${s});
 //# endfor

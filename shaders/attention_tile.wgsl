@@ -21,22 +21,26 @@ var<workgroup> right: array<vec4<f32>, TILE * PITCH>; // a slice of the keys or 
 var<workgroup> weights: array<vec4<f32>, TILE * PITCH>;
 var<workgroup> exchange: array<f32, TILE * 8u>;       // one number of each invocation and row
 
+// Vectors past the end of a head are zero in queries, and anything in keys and values.
 fn stage_queries(place: Place, lane: u32, slice: u32) {
+    let vector = slice * 8u + lane % 8u;
     for (var row = lane / 8u; row < TILE; row += 8u) {
-        left[row * PITCH + lane % 8u] = load_query(place, place.first_row + row, slice * 8u + lane % 8u);
+        let loaded = load_query(query_at(place, place.first_row + row), min(vector, head_vectors() - 1u));
+        left[row * PITCH + lane % 8u] = select(vec4<f32>(0.0), loaded, vector < head_vectors());
     }
 }
 
 fn stage_keys(place: Place, lane: u32, first_key: u32, slice: u32) {
+    let vector = min(slice * 8u + lane % 8u, head_vectors() - 1u);
     for (var key = lane / 8u; key < TILE; key += 8u) {
-        right[key * PITCH + lane % 8u] = load_key(place, first_key + key, slice * 8u + lane % 8u);
+        right[key * PITCH + lane % 8u] = load_key(key_at(place, first_key + key), vector);
     }
 }
 
 fn stage_values(place: Place, lane: u32, first_key: u32, slice: u32) {
-    let vector = place.first_value + slice * 8u + lane % 8u;
+    let vector = min(place.first_value + slice * 8u + lane % 8u, value_vectors() - 1u);
     for (var key = lane / 8u; key < TILE; key += 8u) {
-        right[key * PITCH + lane % 8u] = load_value(place, first_key + key, vector);
+        right[key * PITCH + lane % 8u] = load_value(value_at(place, first_key + key), vector);
     }
 }
 

@@ -7,7 +7,7 @@ pub use memory::{PlannedMemory, default_budget, physical_memory};
 use crate::gpu::{Buffer, Dispatch, DispatchTime, Gpu, Program, Readback};
 use crate::graph::{BufferRef, Graph, Plan, PlannedWeight, WeightData, WeightSource};
 use crate::graph::{buffer_bytes, lower, optimise};
-use crate::kernel::{Layout, RowPart, row_parts, row_pitch};
+use crate::kernel::{Caps, Layout, RowPart, row_parts, row_pitch};
 use crate::ops::Op;
 use crate::tensor::{Spec, Tensor};
 use crate::{Error, Result};
@@ -142,12 +142,7 @@ impl Session {
     /// # Errors
     /// [`Error::Op`] when an operator cannot run here.
     pub fn plan(&self, graphs: Vec<Graph>) -> Result<Vec<Plan>> {
-        let plan = |mut graph: Graph| {
-            optimise(&mut graph)?;
-            lower(&mut graph, self.gpu.caps())?;
-            Plan::new(&graph, self.gpu.caps())
-        };
-        graphs.into_iter().map(plan).collect()
+        graphs.into_iter().map(|graph| plan_graph(graph, self.gpu.caps())).collect()
     }
 
     fn prepare_all(
@@ -455,6 +450,16 @@ fn padded_rows(tensor: &Tensor, rows: Range<usize>, pitch: usize) -> Vec<u8> {
 
 fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Optimises and plans a graph for a device, without one.
+///
+/// # Errors
+/// [`Error::Op`] when an operator cannot run there.
+pub fn plan_graph(mut graph: Graph, caps: &Caps) -> Result<Plan> {
+    optimise(&mut graph)?;
+    lower(&mut graph, caps)?;
+    Plan::new(&graph, caps)
 }
 
 /// Runs one operator on host tensors: what tests and the doctor compare with `reference`. States

@@ -39,7 +39,10 @@ fn place_of(group: vec3<u32>, tile: u32) -> Place {
     return Place(first_row, 0u, group.x, kv_row(slot, group.x / (params.heads / params.kv_heads), 0u));
 }
 
+// Vectors of a head of queries and keys, and of values.
 fn head_vectors() -> u32 { return params.head_vectors; }
+
+fn value_vectors() -> u32 { return params.head_vectors; }
 
 // The first key that a row sees and the one after the last.
 fn visible_range(place: Place, row: u32) -> vec2<u32> {
@@ -47,21 +50,22 @@ fn visible_range(place: Place, row: u32) -> vec2<u32> {
     return select(vec2<u32>(params.context, 0u), vec2<u32>(end - min(end, params.window), end), end > 0u);
 }
 
-// Vectors past the end of a head are zero in queries, and anything in keys and values.
-fn load_query(place: Place, row: u32, vector: u32) -> vec4<f32> {
-    let at = (min(row, params.rows - 1u) * params.heads + place.head) * params.head_vectors;
-    let loaded = q[at + min(vector, params.head_vectors - 1u)] * params.scale;
-    return select(vec4<f32>(0.0), loaded, vector < params.head_vectors);
+// Where a row's query, and a key and its value, start; those past the end are the last.
+fn query_at(place: Place, row: u32) -> u32 {
+    return (min(row, params.rows - 1u) * params.heads + place.head) * params.head_vectors;
 }
 
-fn kv_at(place: Place, key: u32, vector: u32) -> u32 {
-    let position = min(key, params.context - 1u);
-    return place.kv_base + position * params.head_vectors + min(vector, params.head_vectors - 1u);
+fn key_at(place: Place, key: u32) -> u32 {
+    return place.kv_base + min(key, params.context - 1u) * params.head_vectors;
 }
 
-fn load_key(place: Place, key: u32, vector: u32) -> vec4<f32> { return keys[kv_at(place, key, vector)]; }
+fn value_at(place: Place, key: u32) -> u32 { return key_at(place, key); }
 
-fn load_value(place: Place, key: u32, vector: u32) -> vec4<f32> { return values[kv_at(place, key, vector)]; }
+fn load_query(at: u32, vector: u32) -> vec4<f32> { return params.scale * q[at + vector]; }
+
+fn load_key(at: u32, vector: u32) -> vec4<f32> { return keys[at + vector]; }
+
+fn load_value(at: u32, vector: u32) -> vec4<f32> { return values[at + vector]; }
 
 // The score of a key, LOWEST where the row does not see it.
 fn score_of(place: Place, row: u32, range: vec2<u32>, key: u32, product: f32) -> f32 {

@@ -69,7 +69,10 @@ fn query_of(row: u32) -> vec2<u32> {
     return vec2<u32>(inside / params.tokens, inside % params.tokens);
 }
 
+// Vectors of a head of queries and keys, and of values.
 fn head_vectors() -> u32 { return (params.head_dim + 3u) / 4u; }
+
+fn value_vectors() -> u32 { return (params.value_dim + 3u) / 4u; }
 
 // The first key that a row sees and the one after the last.
 fn visible_range(place: Place, row: u32) -> vec2<u32> {
@@ -78,11 +81,11 @@ fn visible_range(place: Place, row: u32) -> vec2<u32> {
     return select(vec2<u32>(params.keys, 0u), vec2<u32>(range), row < place.rows && range.y > 0);
 }
 
-// A vector of a head that starts at `at`; zero past its end.
+// A vector, inside of a head, that starts at `at`; elements past the head's end are zero.
 //# for name in ["q", "k", "v"]
 fn quad_${name}(at: u32, vector: u32, dims: u32) -> vec4<f32> {
 //# if vectors
-    return select(vec4<f32>(0.0), ${name}[at + min(vector, dims / 4u - 1u)], vector * 4u < dims);
+    return ${name}[at + vector];
 //# else
     let dim = vec4<u32>(vector * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
     let i = vec4<u32>(at) + min(dim, vec4<u32>(dims - 1u));
@@ -91,18 +94,21 @@ fn quad_${name}(at: u32, vector: u32, dims: u32) -> vec4<f32> {
 }
 
 //# endfor
-fn load_query(place: Place, row: u32, vector: u32) -> vec4<f32> {
+// Where a row's query, and a key and its value, start; those past the end are the last.
+fn query_at(place: Place, row: u32) -> u32 {
     let query = query_of(row);
-    return params.scale * quad_q(place.q + query.x * params.q.z + query.y * params.q.w, vector, params.head_dim);
+    return place.q + query.x * params.q.z + query.y * params.q.w;
 }
 
-fn load_key(place: Place, key: u32, vector: u32) -> vec4<f32> {
-    return quad_k(place.k + min(key, params.keys - 1u) * params.k.w, vector, params.head_dim);
-}
+fn key_at(place: Place, key: u32) -> u32 { return place.k + min(key, params.keys - 1u) * params.k.w; }
 
-fn load_value(place: Place, key: u32, vector: u32) -> vec4<f32> {
-    return quad_v(place.v + min(key, params.keys - 1u) * params.v.w, vector, params.value_dim);
-}
+fn value_at(place: Place, key: u32) -> u32 { return place.v + min(key, params.keys - 1u) * params.v.w; }
+
+fn load_query(at: u32, vector: u32) -> vec4<f32> { return params.scale * quad_q(at, vector, params.head_dim); }
+
+fn load_key(at: u32, vector: u32) -> vec4<f32> { return quad_k(at, vector, params.head_dim); }
+
+fn load_value(at: u32, vector: u32) -> vec4<f32> { return quad_v(at, vector, params.value_dim); }
 
 //# if mask
 @group(0) @binding(4) var<storage, read> mask: array<f32>; // broadcast to [batches, heads, tokens, keys]

@@ -5,8 +5,8 @@ use super::element::{ElementType, to_dtype};
 use super::host;
 use super::importer::Importer;
 use super::value::{Data, Value};
-use crate::ops::{Binary, BinaryFn, Cast, Expand, Reduce, ReduceFn, Reshape, Slice, SliceRange, Transpose};
-use crate::ops::{Unary, UnaryFn};
+use crate::ops::{Binary, BinaryFn, Cast, Expand, Integer, IntegerFn, Reduce, ReduceFn, Reshape, Slice};
+use crate::ops::{SliceRange, Transpose, Unary, UnaryFn};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
 
@@ -99,21 +99,18 @@ impl Importer<'_> {
         if element.is_float() || element.bits() >= 32 || element == ElementType::Bool || value.is_known() {
             return Ok(value.clone());
         }
-        let (modulus, half) = (f64::from(1 << element.bits()), f64::from(1 << (element.bits() - 1)));
-        let mut all = Value { element: ElementType::Uint32, ..value.clone() };
-        if !element.is_unsigned() {
-            let signed = Value { element: ElementType::Int32, ..value.clone() };
-            let shifted = self.with_number(BinaryFn::Add, &signed, half)?;
-            all = self.apply_one(Cast { to: DType::U32 }, &[&shifted], ElementType::Uint32)?;
+        match element.bits() {
+            8 => self.apply_one(Integer(IntegerFn::Wrap8), &[value], element),
+            16 => self.apply_one(Integer(IntegerFn::Wrap16), &[value], element),
+            bits => {
+                let wide = if element.is_unsigned() { ElementType::Uint32 } else { ElementType::Int32 };
+                let half = if element.is_unsigned() { 0.0 } else { f64::from(1 << (bits - 1)) };
+                let value = Value { element: wide, ..value.clone() };
+                let shifted = self.with_number(BinaryFn::Add, &value, half)?;
+                let rest = self.with_number(BinaryFn::Modulo, &shifted, f64::from(1 << bits))?;
+                Ok(Value { element, ..self.with_number(BinaryFn::Sub, &rest, half)? })
+            }
         }
-        let quotient = self.with_number(BinaryFn::Div, &all, modulus)?;
-        let whole = self.with_number(BinaryFn::Mul, &quotient, modulus)?;
-        let mut rest = self.binary(BinaryFn::Sub, &all, &whole)?;
-        if !element.is_unsigned() {
-            let signed = self.apply_one(Cast { to: DType::I32 }, &[&rest], ElementType::Int32)?;
-            rest = self.with_number(BinaryFn::Sub, &signed, half)?;
-        }
-        Ok(Value { element, ..rest })
     }
 
     /// The values in another element type, as Cast of ONNX gives them.
@@ -131,7 +128,7 @@ impl Importer<'_> {
             return self.rounded(value, to);
         }
         if to == ElementType::Bool {
-            return self.nonzero(value);
+            return self.apply_one(Integer(IntegerFn::IsNonzero), &[value], to);
         }
         let result = if from.device_dtype() == to.device_dtype() {
             Value { element: to, ..value.clone() }
@@ -151,24 +148,7 @@ impl Importer<'_> {
         self.round_through(value, dtype, to)
     }
 
-    /// 1 where a value is not zero, else 0.
-    fn nonzero(&mut self, value: &Value) -> Result<Value> {
-        let mut value = value.clone();
-        if value.element.is_float() {
-            let size = self.unary(&value, UnaryFn::Abs)?;
-            let small = self.unary(&size, UnaryFn::Clip { min: 0.0, max: 1.0 })?;
-            value = self.unary(&small, UnaryFn::Ceil)?;
-        }
-        let bits = if value.element.device_dtype() == DType::U32 {
-            Value { element: ElementType::Uint32, ..value }
-        } else {
-            self.apply_one(Cast { to: DType::U32 }, &[&value], ElementType::Uint32)?
-        };
-        let flag = self.with_number(BinaryFn::Min, &bits, 1.0)?;
-        Ok(Value { element: ElementType::Bool, ..flag })
-    }
-
-    /// Reduces axes of a value of floats, all where there are none.
+    /// Reduces axes of a value, all where there are none.
     pub(super) fn reduce(
         &mut self,
         value: &Value,

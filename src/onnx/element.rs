@@ -216,6 +216,34 @@ impl OnnxTensor {
         Self { element: ElementType::Bool, tensor: Tensor::from_i64(shape, &values) }
     }
 
+    /// A tensor from elements as they lie in memory, little-endian and row by row; two elements of
+    /// 4 bits a byte, the low one first.
+    ///
+    /// # Errors
+    /// [`Error::Request`] when there are more or fewer bytes than the shape takes.
+    pub fn from_bytes(element: ElementType, shape: impl Into<Shape>, bytes: &[u8]) -> Result<Self> {
+        let shape = shape.into();
+        let tensor = match super::file::elements(shape.dims()) {
+            Some(_) => decode(element, &shape, bytes),
+            None => Err(format!("{element}{shape} has more elements than fit in memory")),
+        };
+        Ok(Self { element, tensor: tensor.map_err(Error::Request)? })
+    }
+
+    /// The elements as [`from_bytes`](Self::from_bytes) takes them.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        if self.element.is_float() {
+            return self.tensor.bytes().to_vec();
+        }
+        let values = self.tensor.to_i64();
+        if self.element.bits() == 4 {
+            let nibble = |value: Option<&i64>| value.map_or(0, |value| (value & 15) as u8);
+            return values.chunks(2).map(|pair| nibble(pair.first()) | nibble(pair.get(1)) << 4).collect();
+        }
+        let size = self.element.bits() / 8;
+        values.iter().flat_map(|value| value.to_le_bytes().into_iter().take(size)).collect()
+    }
+
     /// A tensor that already lies as the host wants it.
     pub(super) fn of_host(element: ElementType, tensor: Tensor) -> Self {
         debug_assert_eq!(tensor.dtype(), element.host_dtype());
@@ -339,7 +367,7 @@ pub(super) fn decode(element: ElementType, shape: &Shape, bytes: &[u8]) -> Resul
 pub(super) fn stored_bytes(element: ElementType, elements: usize) -> usize {
     match element.bits() {
         4 => elements.div_ceil(2),
-        bits => elements * (bits / 8),
+        bits => elements.saturating_mul(bits / 8),
     }
 }
 

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Newest version of the standard's operator set that this crate knows.
 pub const NEWEST_OPSET: i64 = 28;
@@ -28,11 +29,21 @@ pub struct OnnxLimits {
     pub nodes: usize,
     /// Elements of any tensor.
     pub elements: usize,
+    /// Elements of a tensor that is computed on the host while graphs are built.
+    pub host_elements: usize,
+    /// The first run with inputs of some shapes, which builds the graphs and runs them.
+    pub time: Duration,
 }
 
 impl Default for OnnxLimits {
     fn default() -> Self {
-        Self { file_bytes: 1 << 31, nodes: 1_000_000, elements: 1 << 31 }
+        Self {
+            file_bytes: 1 << 31,
+            nodes: 1_000_000,
+            elements: 1 << 31,
+            host_elements: 1 << 27,
+            time: Duration::from_secs(600),
+        }
     }
 }
 
@@ -63,16 +74,14 @@ impl OnnxFile {
     /// Maps a file.
     pub(super) fn open(path: &Path, limits: OnnxLimits) -> Result<Self> {
         let length = std::fs::metadata(path).map_err(|error| Error::io(path, error))?.len();
-        if length > limits.file_bytes {
-            let message = format!("has {length} bytes, the limit is {}", limits.file_bytes);
-            return Err(Error::file(path, message));
-        }
+        check_length(path, length, limits)?;
         let bytes = Bytes::from_owner(FileBytes::open(path, Access::Map)?);
         Self::parse(path, path.parent(), bytes, limits)
     }
 
     /// Reads a model from memory; `path` names it in messages.
     pub(super) fn of_bytes(path: &Path, bytes: Vec<u8>, limits: OnnxLimits) -> Result<Self> {
+        check_length(path, bytes.len() as u64, limits)?;
         Self::parse(path, None, bytes.into(), limits)
     }
 
@@ -85,6 +94,9 @@ impl OnnxFile {
         let (external, tensors) = (HashMap::new(), HashMap::new());
         let mut loader = Loader { path, limits, folder, external, tensors, nodes: 0 };
         let opsets = Arc::new(opsets(model.opset_import, &loader)?);
+        if opsets.is_empty() {
+            return Err(loader.error("names no operator set"));
+        }
         let mut functions = HashMap::new();
         for function in model.functions {
             let names = [domain(&function.domain), &function.name, &function.overload].map(str::to_owned);
@@ -105,6 +117,13 @@ impl OnnxFile {
     pub(super) fn error(&self, message: impl Into<String>) -> Error {
         Error::file(&self.path, message)
     }
+}
+
+fn check_length(path: &Path, length: u64, limits: OnnxLimits) -> Result<()> {
+    if length > limits.file_bytes {
+        return Err(Error::file(path, format!("has {length} bytes, the limit is {}", limits.file_bytes)));
+    }
+    Ok(())
 }
 
 impl WeightRows for OnnxFile {
@@ -182,6 +201,7 @@ impl Loader<'_> {
             return Err(self.error(message));
         }
         let path = folder.join(location);
+        self.check_links(folder, &path, location)?;
         let (mut offset, mut length) = (number("offset")?, number("length")?);
         let safetensors = path.extension().is_some_and(|ending| ending == "safetensors");
         if safetensors && offset.is_none() {
@@ -212,6 +232,33 @@ impl Loader<'_> {
                 location.display()
             ))),
         }
+    }
+}
+
+impl Loader<'_> {
+    /// Fails where a link leads out of the model's folder. Where the model itself is a link, as in
+    /// caches that keep contents apart from names, its data may lie beside what it leads to.
+    fn check_links(&self, folder: &Path, path: &Path, location: &Path) -> Result<()> {
+        let resolved = |path: &Path| path.canonicalize().map_err(|error| Error::io(path, error));
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let target = resolved(path)?;
+        let model = resolved(self.path)?;
+        let beside = model.parent().is_some_and(|folder| target.parent() == Some(folder));
+        if !beside && !target.starts_with(resolved(folder)?) {
+            let message = format!("its data at `{}` is outside of the model's folder", location.display());
+            return Err(self.error(message));
+        }
+        let metadata = std::fs::metadata(&target).map_err(|error| Error::io(path, error))?;
+        if !metadata.is_file() {
+            return Err(self.error(format!("its data at `{}` is no file", path.display())));
+        }
+        #[cfg(unix)]
+        if std::os::unix::fs::MetadataExt::nlink(&metadata) > 1 {
+            let message =
+                format!("its data at `{}` is a hard link, whose origin is not known", location.display());
+            return Err(self.error(message));
+        }
+        Ok(())
     }
 }
 

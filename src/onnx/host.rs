@@ -4,7 +4,8 @@ use super::element::{ElementType, from_device, to_device};
 use super::file::elements;
 use super::value::Value;
 use crate::ops::{
-    BinaryFn, Concat, DepthToSpace, Expand, Gather, Op, Reshape, Slice, SpaceToDepth, Transpose,
+    BinaryFn, Concat, DepthToSpace, Expand, Gather, GatherElements, GatherNd, Op, Reshape, Slice,
+    SpaceToDepth, Transpose,
 };
 use crate::tensor::{Shape, Spec, Tensor};
 use crate::{Error, Result};
@@ -19,6 +20,8 @@ fn moved_inputs(op: &dyn Op, inputs: usize) -> Option<usize> {
         || any.is::<Expand>()
         || any.is::<Reshape>()
         || any.is::<Gather>()
+        || any.is::<GatherElements>()
+        || any.is::<GatherNd>()
         || any.is::<DepthToSpace>()
         || any.is::<SpaceToDepth>();
     if moves_one {

@@ -5,6 +5,8 @@
 //! the graph. Where the value of something on the device is needed to go on, the graph built so
 //! far is run ([`Importer::host`]), and what is still needed becomes inputs of the next one.
 
+use super::check::{Findings, qualified};
+use super::compare::{NodeDifference, compare_nodes};
 use super::definition::{Attribute, Function, NodeDefinition, Opsets, Subgraph};
 use super::element::{ElementType, to_device};
 use super::file::{OnnxFile, elements};
@@ -21,6 +23,7 @@ use crate::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 /// Stored tensors of floats with fewer elements become constants of the graph.
 const SMALLEST_WEIGHT: usize = 1024;
@@ -42,12 +45,20 @@ struct Scope {
 
 /// Builds and runs the graphs of one run.
 pub(crate) struct Importer<'a> {
-    file: &'a OnnxFile,
-    session: &'a mut Session,
-    data: trace::Data<'a>,
+    pub(super) file: &'a OnnxFile,
+    /// None where nothing is run, see [`check`](super::check).
+    pub(super) session: Option<&'a mut Session>,
+    pub(super) data: trace::Data<'a>,
     cancelled: &'a dyn Fn() -> bool,
+    started: Instant,
     trace: Trace,
+    pub(super) findings: Findings,
+    /// What each operator's kernels make of their inputs and what its reference does, if that is
+    /// asked for.
+    pub(super) differences: Option<Vec<NodeDifference>>,
     scopes: Vec<Scope>,
+    /// Names and operators of the nodes around what is imported now.
+    pub(super) path: Vec<(String, String)>,
     graph: Graph,
     /// Device values in the graph that is being built.
     ids: HashMap<usize, ValueId>,
@@ -56,7 +67,7 @@ pub(crate) struct Importer<'a> {
     inputs: Vec<(String, Place)>,
     /// Values made by nodes of that graph.
     made: Vec<(Weak<DeviceValue>, ValueId)>,
-    devices: usize,
+    pub(super) devices: usize,
     /// Values on the device that were looked at on the host.
     known: HashMap<usize, Arc<Tensor>>,
     nodes: usize,
@@ -65,7 +76,7 @@ pub(crate) struct Importer<'a> {
 impl<'a> Importer<'a> {
     pub(super) fn new(
         file: &'a OnnxFile,
-        session: &'a mut Session,
+        session: Option<&'a mut Session>,
         data: trace::Data<'a>,
         cancelled: &'a dyn Fn() -> bool,
     ) -> Self {
@@ -74,8 +85,12 @@ impl<'a> Importer<'a> {
             session,
             data,
             cancelled,
+            started: Instant::now(),
             trace: Trace::default(),
+            findings: Findings::default(),
+            differences: None,
             scopes: Vec::new(),
+            path: Vec::new(),
             graph: Graph::new(),
             ids: HashMap::new(),
             constants: HashMap::new(),
@@ -89,6 +104,11 @@ impl<'a> Importer<'a> {
 
     /// Runs the model on the inputs given. Returns the trace of it, and the outputs.
     pub(super) fn run(mut self) -> Result<(Trace, trace::Data<'a>)> {
+        self.import()?;
+        Ok((self.trace, self.data))
+    }
+
+    pub(super) fn import(&mut self) -> Result<()> {
         let graph = self.file.graph.clone();
         let mut names = HashMap::new();
         for (name, tensor) in self.data.given {
@@ -113,7 +133,7 @@ impl<'a> Importer<'a> {
             };
             self.trace.outputs.push((declared.name.clone(), value.element, output));
         }
-        Ok((self.trace, self.data))
+        Ok(())
     }
 
     /// A graph of a control-flow node: its inputs are given in order.
@@ -134,13 +154,11 @@ impl<'a> Importer<'a> {
             scope.names.entry(name.clone()).or_insert_with(|| Value::stored(stored.clone()));
         }
         self.scopes.push(scope);
-        let mut import = || {
-            for node in &graph.nodes {
-                self.node(node)?;
-            }
-            graph.outputs.iter().map(|output| self.lookup(&output.name)).collect::<Result<Vec<Value>>>()
-        };
-        let outputs = import();
+        let outputs = graph.nodes.iter().try_for_each(|node| self.node(node)).and_then(|()| {
+            let outputs = graph.outputs.iter().map(|output| self.lookup(&output.name)).collect();
+            self.findings.unknown = Result::is_err(&outputs);
+            outputs
+        });
         self.scopes.pop();
         outputs
     }
@@ -164,8 +182,16 @@ impl<'a> Importer<'a> {
             .inputs
             .iter()
             .map(|name| if name.is_empty() { Ok(None) } else { self.lookup(name).map(Some) });
-        let inputs: Vec<Option<Value>> = inputs.collect::<Result<_>>()?;
-        let outputs = self.outputs_of(definition, inputs).map_err(|error| self.located(definition, error))?;
+        let inputs: Result<Vec<Option<Value>>> = inputs.collect();
+        self.path.push((definition.name.clone(), qualified(definition)));
+        self.findings.unknown = inputs.is_err();
+        let outputs = inputs.and_then(|inputs| self.outputs_of(definition, inputs));
+        let outputs = match outputs {
+            Err(error) if self.session.is_none() && !self.is_exhausted() => self.note(definition, &error),
+            outputs => outputs.map_err(|error| self.located(definition, error)),
+        };
+        self.path.pop();
+        let outputs = outputs?;
         let scope = self.scopes.last_mut().expect("nodes are imported in a scope");
         for (name, value) in definition.outputs.iter().zip(outputs) {
             if !name.is_empty() {
@@ -178,8 +204,22 @@ impl<'a> Importer<'a> {
         Ok(())
     }
 
+    /// Whether a limit on the whole import is reached.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.nodes > self.file.limits.nodes || self.started.elapsed() > self.file.limits.time
+    }
+
     fn count_node(&mut self) -> Result<()> {
         self.nodes += 1;
+        if (self.cancelled)() {
+            return Err(Error::Cancelled);
+        }
+        if self.started.elapsed() > self.file.limits.time {
+            let (limit, nodes) = (self.file.limits.time, self.nodes);
+            return Err(self
+                .file
+                .error(format!("after {limit:?}, the limit, {nodes} nodes are written out")));
+        }
         if self.nodes > self.file.limits.nodes {
             let limit = self.file.limits.nodes;
             return Err(self.file.error(format!("written out it has more than {limit} nodes, the limit")));
@@ -242,13 +282,13 @@ impl<'a> Importer<'a> {
         }
     }
 
-    fn device_value(&mut self, place: Place) -> Arc<DeviceValue> {
+    pub(super) fn device_value(&mut self, place: Place) -> Arc<DeviceValue> {
         self.devices += 1;
         Arc::new(DeviceValue { number: self.devices, place })
     }
 
     /// Runs the graph built so far, if there is anything in it that is still needed.
-    fn flush(&mut self) -> Result<()> {
+    pub(super) fn flush(&mut self) -> Result<()> {
         let mut outputs = Vec::new();
         for (device, id) in std::mem::take(&mut self.made) {
             if let Some(device) = device.upgrade() {
@@ -263,9 +303,16 @@ impl<'a> Importer<'a> {
         if outputs.is_empty() {
             return Ok(());
         }
-        let plans = self.session.add(vec![graph], self.file, &mut |_, _| {})?;
+        let Some(session) = self.session.as_deref_mut() else {
+            self.findings.graphs.push(graph);
+            return Ok(());
+        };
+        if let Some(differences) = &mut self.differences {
+            differences.extend(compare_nodes(&graph, &inputs, &self.data, (self.file, &mut *session))?);
+        }
+        let plans = session.add(vec![graph], self.file, &mut |_, _| {})?;
         let step = Step::Run { plan: plans[0], inputs, outputs };
-        self.data.execute(&step, self.session, self.cancelled)?;
+        self.data.execute(&step, session, self.cancelled)?;
         self.trace.steps.push(step);
         Ok(())
     }
@@ -282,6 +329,9 @@ impl<'a> Importer<'a> {
         }
         if self.made.iter().any(|(made, _)| made.as_ptr() == Arc::as_ptr(device)) {
             self.flush()?;
+        }
+        if self.session.is_none() {
+            return Err(self.unknown(value, &device.place));
         }
         let tensor = Arc::new(self.data.host(&device.place, value.element)?);
         let (place, element) = (device.place.clone(), value.element);
@@ -402,7 +452,7 @@ impl<'a> Importer<'a> {
         if inputs.iter().all(|value| value.is_known()) {
             let known = inputs.iter().map(|value| self.host(value).map(|tensor| (value.element, tensor)));
             let known: Vec<(ElementType, Arc<Tensor>)> = known.collect::<Result<_>>()?;
-            return host::apply(&op, &known, elements, self.file.limits.elements);
+            return host::apply(&op, &known, elements, self.limit());
         }
         let mut ids = Vec::with_capacity(inputs.len());
         for (index, value) in inputs.iter().enumerate() {
@@ -428,6 +478,11 @@ impl<'a> Importer<'a> {
         outputs.pop().ok_or_else(|| Error::op("linear", "has no output"))
     }
 
+    /// The node that is imported, with what is around it.
+    pub(super) fn place(&self) -> String {
+        self.path.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join("/")
+    }
+
     fn apply_ids(&mut self, op: impl Op, ids: &[ValueId], elements: &[ElementType]) -> Result<Vec<Value>> {
         let name = op.name();
         let specs: Vec<Spec> = ids.iter().map(|id| self.graph.spec(*id).clone()).collect();
@@ -441,7 +496,7 @@ impl<'a> Importer<'a> {
                 format!("has {} outputs, expected {}", inferred.len(), elements.len()),
             ));
         }
-        let outputs = self.graph.add(op, ids)?;
+        let outputs = self.graph.scope(self.place(), |graph| graph.add(op, ids))?;
         let mut values = Vec::with_capacity(outputs.len());
         for ((spec, id), &element) in inferred.into_iter().zip(outputs).zip(elements) {
             if spec.dtype != element.device_dtype() {
@@ -460,15 +515,15 @@ impl<'a> Importer<'a> {
         Ok(values)
     }
 
-    /// Most elements of a tensor.
+    /// Most elements of a tensor that is computed on the host.
     pub(super) fn limit(&self) -> usize {
-        self.file.limits.elements
+        self.file.limits.host_elements
     }
 
     /// Floats on the device rounded to f16 or bf16 and back, as values of type `to`.
     pub(super) fn round_through(&mut self, value: &Value, dtype: DType, to: ElementType) -> Result<Value> {
         let id = self.device(value)?;
-        let narrow = self.graph.add_one(Cast { to: dtype }, &[id])?;
+        let narrow = self.graph.scope(self.place(), |graph| graph.add_one(Cast { to: dtype }, &[id]))?;
         let mut outputs = self.apply_ids(Cast { to: DType::F32 }, &[narrow], &[to])?;
         outputs.pop().ok_or_else(|| Error::op("cast", "has no output"))
     }

@@ -6,11 +6,15 @@
 //! condition, a shape), the graph is cut there: the part before is run, its value is read, and the
 //! rest is built. What was built is kept for the next run.
 //!
-//! An operator of the standard is a function from a [`Node`](node::Node) to its output
-//! [`Value`](value::Value)s, in the table of its family in `operators`.
+//! An operator of the standard is a function from a `Node` to its output
+//! `Value`s, in the table of its family in `operators`.
 
+mod check;
+mod compare;
 mod compose;
+mod conformance;
 mod definition;
+mod dot;
 mod element;
 mod file;
 mod host;
@@ -18,15 +22,21 @@ mod importer;
 mod model;
 mod node;
 mod operators;
+mod profile;
 mod proto;
 mod trace;
 mod value;
 
+pub use check::{LargeTensor, NodeNote, OnnxReport, check_bytes, check_model};
+pub use compare::NodeDifference;
+pub use conformance::{ConformanceCase, Outcome, Score, Scores, difference};
 pub use definition::DeclaredDim;
+pub use dot::model_dot;
 pub use element::{ElementType, OnnxTensor};
 pub use file::{NEWEST_OPSET, OnnxLimits, read_tensor};
 
 pub use model::{OnnxModel, OnnxOptions, OnnxValueInfo};
+pub use profile::{OnnxProfile, ProfiledStep};
 
 /// Domains ("" is the standard's) and names of the operators that are known.
 pub fn known_operators() -> impl Iterator<Item = (&'static str, &'static str)> {

@@ -37,20 +37,20 @@ pub struct OnnxOptions {
 }
 
 /// Types and shapes of the inputs of a run.
-type Signature = Vec<(String, ElementType, Vec<usize>)>;
+pub(super) type Signature = Vec<(String, ElementType, Vec<usize>)>;
 
 #[derive(Debug)]
-struct State {
-    session: Session,
-    traces: HashMap<Signature, Vec<Arc<Trace>>>,
+pub(super) struct State {
+    pub(super) session: Session,
+    pub(super) traces: HashMap<Signature, Vec<Arc<Trace>>>,
 }
 
 /// An ONNX model on a device. Weights are uploaded once; what is computed for each set of input
 /// shapes is planned at its first run and kept.
 #[derive(Debug)]
 pub struct OnnxModel {
-    file: OnnxFile,
-    state: Mutex<State>,
+    pub(super) file: OnnxFile,
+    pub(super) state: Mutex<State>,
 }
 
 impl OnnxModel {
@@ -96,6 +96,13 @@ impl OnnxModel {
         self.file.graph.outputs.iter().map(OnnxValueInfo::of).collect()
     }
 
+    /// Dispatches of everything that was planned so far.
+    pub fn dispatches(&self) -> usize {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let plans = state.traces.values().flatten().flat_map(|trace| trace.plans());
+        plans.map(|plan| state.session.dispatches(plan)).sum()
+    }
+
     /// Computes all outputs, in the file's order.
     ///
     /// # Errors
@@ -115,27 +122,33 @@ impl OnnxModel {
         inputs: &[(&str, OnnxTensor)],
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Vec<(String, OnnxTensor)>> {
-        let given: BTreeMap<String, OnnxTensor> =
-            inputs.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.clone())).collect();
-        self.check_inputs(&given)?;
-        let signature: Signature = given
-            .iter()
-            .map(|(name, tensor)| (name.clone(), tensor.element(), tensor.dims().to_vec()))
-            .collect();
+        let given = self.given(inputs)?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { session, traces } = &mut *state;
-        let known = traces.entry(signature).or_default();
+        let known = traces.entry(Self::signature(&given)).or_default();
         if let Some(outputs) = replay(known, &given, session, cancelled)? {
             return Ok(outputs);
         }
         let data = Data { given: &given, slots: HashMap::new() };
-        let (trace, data) = Importer::new(&self.file, session, data, cancelled).run()?;
+        let (trace, data) = Importer::new(&self.file, Some(session), data, cancelled).run()?;
         let outputs = data.outputs(&trace)?;
         if known.len() == MOST_TRACES {
             session.remove(known.remove(0).plans());
         }
         known.push(Arc::new(trace));
         Ok(outputs)
+    }
+
+    /// The inputs by name, checked.
+    pub(super) fn given(&self, inputs: &[(&str, OnnxTensor)]) -> Result<BTreeMap<String, OnnxTensor>> {
+        let given: BTreeMap<String, OnnxTensor> =
+            inputs.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.clone())).collect();
+        self.check_inputs(&given)?;
+        Ok(given)
+    }
+
+    pub(super) fn signature(given: &BTreeMap<String, OnnxTensor>) -> Signature {
+        given.iter().map(|(name, tensor)| (name.clone(), tensor.element(), tensor.dims().to_vec())).collect()
     }
 
     /// Compares the inputs given with those that the file declares.

@@ -70,7 +70,7 @@ impl Data<'_> {
     }
 
     /// A value as it lies on the device.
-    fn device(&self, place: &Place) -> Result<Tensor> {
+    pub(super) fn device(&self, place: &Place) -> Result<Tensor> {
         match place {
             Place::Slot(number) => self.slot(*number).cloned(),
             Place::Input(name) => {

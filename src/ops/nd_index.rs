@@ -56,7 +56,8 @@ impl Slices {
         let dims = x.shape.dims();
         let (&length, tuples) =
             indices.shape.dims().split_last().ok_or_else(|| fail("indices have no axis"))?;
-        if !(1..=MAX_LENGTH).contains(&length) || batch_dims + length > dims.len() {
+        if !(1..=MAX_LENGTH).contains(&length) || batch_dims > dims.len() || length > dims.len() - batch_dims
+        {
             return Err(fail(
                 "the last axis of the indices must have 1 to 8 elements, and no more than x has axes",
             ));
@@ -134,4 +135,44 @@ pub(super) fn index_within(op: &dyn Op, index: f64, size: usize) -> Result<usize
         return Ok(place as usize);
     }
     Err(Error::op(op.name(), format!("index {index} is outside of an axis of {size}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::GatherNd;
+
+    #[test]
+    fn indices_that_do_not_fit_are_refused() {
+        let infer = |x: &[usize], indices: Spec, batch_dims| {
+            GatherNd { batch_dims }
+                .infer(&[Spec::f32(x), indices])
+                .map(|specs| specs[0].shape.dims().to_vec())
+        };
+        assert_eq!(infer(&[2, 3, 4], Spec::u32([5, 2]), 0).ok(), Some(vec![5, 4]));
+        assert_eq!(infer(&[2, 3, 4], Spec::u32([2, 7, 1]), 1).ok(), Some(vec![2, 7, 4]));
+        assert_eq!(infer(&[0, 3], Spec::u32([0, 1]), 0).ok(), Some(vec![0, 3]));
+        for (x, indices, batch_dims) in [
+            (&[2, 3, 4][..], Spec::u32(vec![]), 0),
+            (&[2, 3, 4], Spec::u32([5, 4]), 0),
+            (&[2, 3, 4], Spec::u32([5, 0]), 0),
+            (&[2, 3, 4], Spec::u32([3, 7, 1]), 1),
+            (&[2, 3, 4], Spec::u32([2]), 2),
+            (&[2, 3, 4], Spec::u32([2]), usize::MAX),
+            (&[2, 3, 4], Spec::f32([5, 2]), 0),
+            (&[0, 3], Spec::u32([1, 1]), 0),
+            (&[1; 12], Spec::u32([5, 9]), 0),
+        ] {
+            assert!(infer(x, indices.clone(), batch_dims).is_err(), "{x:?} by {indices}, {batch_dims}");
+        }
+    }
+
+    #[test]
+    fn indices_count_from_either_end() {
+        let index = |index| index_within(&GatherNd { batch_dims: 0 }, index, 3).ok();
+        assert_eq!(
+            [-4.0, -3.0, -1.0, 0.0, 2.0, 3.0].map(index),
+            [None, Some(0), Some(2), Some(0), Some(2), None]
+        );
+    }
 }

@@ -101,3 +101,24 @@ pub(super) fn cases() -> Vec<Case> {
     }
     cases
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn updates_that_do_not_fit_are_refused() {
+        let op = ScatterElements { axis: 1, function: ScatterFn::Add };
+        let infer = |data: &[usize], indices: &[usize], updates: Spec| {
+            op.infer(&[Spec::f32(data), Spec::u32(indices), updates]).is_ok()
+        };
+        assert!(infer(&[2, 3], &[2, 9], Spec::f32([2, 9])));
+        assert!(infer(&[2, 3], &[0, 9], Spec::f32([0, 9])));
+        assert!(!infer(&[2, 3], &[3, 3], Spec::f32([3, 3])));
+        assert!(!infer(&[2, 3], &[2], Spec::f32([2])));
+        assert!(!infer(&[2, 3], &[2, 9], Spec::f32([2, 8])));
+        assert!(!infer(&[2, 3], &[2, 9], Spec::u32([2, 9])));
+        assert!(!infer(&[2, 0], &[2, 9], Spec::f32([2, 9])));
+        assert!(!infer(&[2], &[2], Spec::f32([2])));
+    }
+}

@@ -82,3 +82,20 @@ pub(super) fn cases() -> Vec<Case> {
     }
     cases
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeats_are_one_for_each_axis() {
+        let infer = |dims: &[usize], repeats: &[usize]| {
+            let specs = Tile { repeats: repeats.to_vec() }.infer(&[Spec::f32(dims)]).ok()?;
+            Some(specs[0].shape.dims().to_vec())
+        };
+        assert_eq!(infer(&[2, 3], &[1, 4]), Some(vec![2, 12]));
+        assert_eq!(infer(&[2, 3], &[0, 4]), Some(vec![0, 12]));
+        assert_eq!(infer(&[2, 3], &[4]), None);
+        assert_eq!(infer(&[2; 5], &[2; 5]), None);
+    }
+}

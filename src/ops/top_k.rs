@@ -212,3 +212,15 @@ pub(super) fn cases() -> Vec<Case> {
     }
     cases
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_elements_than_there_are_are_refused() {
+        let infer = |k, axis| TopK { k, axis, smallest: false }.infer(&[Spec::f32([2, 5])]).is_ok();
+        assert!(infer(5, 1) && infer(0, 1) && infer(2, 0));
+        assert!(!infer(6, 1) && !infer(1, 2));
+    }
+}

@@ -239,7 +239,7 @@ impl UnaryFn {
 
     /// The WGSL function, in lib/activation.wgsl, lib/trigonometry.wgsl or WGSL's own: its name, and how many arguments
     /// it takes besides x.
-    const fn wgsl(self) -> (&'static str, u32) {
+    pub(super) const fn wgsl(self) -> (&'static str, u32) {
         match self {
             Self::Identity => ("identity", 0),
             Self::Relu => ("relu", 0),

@@ -33,9 +33,8 @@ pub(crate) fn shared() -> Option<PathBuf> {
     None
 }
 
-/// The bytes of an array of an .npz file and its dtype as NumPy writes it ("<f4"), or `None` if
-/// it has no array of this name.
-fn npz_bytes(path: &std::path::Path, name: &str) -> Option<(String, Vec<u8>)> {
+/// An array of an .npz file, or `None` if it has none of this name.
+fn npz_array(path: &std::path::Path, name: &str) -> Option<NpzArray> {
     let mut archive = zip::ZipArchive::new(std::fs::File::open(path).unwrap()).unwrap();
     let mut bytes = Vec::new();
     archive.by_name(&format!("{name}.npy")).ok()?.read_to_end(&mut bytes).unwrap();
@@ -43,27 +42,32 @@ fn npz_bytes(path: &std::path::Path, name: &str) -> Option<(String, Vec<u8>)> {
     let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
     let header = String::from_utf8_lossy(&bytes[..start]).into_owned();
     assert!(header.contains("'fortran_order': False"), "{header}");
-    let dtype = header.split("'descr': '").nth(1).and_then(|rest| rest.split('\'').next()).unwrap();
-    Some((dtype.to_owned(), bytes[start..].to_vec()))
+    let part = |before: &str, after: char| {
+        header.split(before).nth(1).and_then(|rest| rest.split(after).next()).unwrap().to_owned()
+    };
+    let sizes = part("'shape': (", ')');
+    let sizes = sizes.split(',').map(str::trim).filter(|size| !size.is_empty());
+    let dims = sizes.map(|size| size.parse().unwrap()).collect();
+    Some(NpzArray { dtype: part("'descr': '", '\''), dims, bytes: bytes.split_off(start) })
 }
 
 /// An f32 array of an .npz file, or `None` if it has no array of this name.
 pub(crate) fn npz(path: &std::path::Path, name: &str) -> Option<Vec<f32>> {
-    let (dtype, bytes) = npz_bytes(path, name)?;
+    let NpzArray { dtype, bytes, .. } = npz_array(path, name)?;
     assert_eq!(dtype, "<f4", "{name}");
     Some(bytes.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect())
 }
 
 /// A u8 array of an .npz file.
 pub(crate) fn npz_u8(path: &std::path::Path, name: &str) -> Vec<u8> {
-    let (dtype, bytes) = npz_bytes(path, name).unwrap();
+    let NpzArray { dtype, bytes, .. } = npz_array(path, name).unwrap();
     assert_eq!(dtype, "|u1", "{name}");
     bytes
 }
 
 /// An array of strings of an .npz file.
 pub(crate) fn npz_strings(path: &std::path::Path, name: &str) -> Vec<String> {
-    let (dtype, bytes) = npz_bytes(path, name).unwrap();
+    let NpzArray { dtype, bytes, .. } = npz_array(path, name).unwrap();
     let length: usize = dtype.strip_prefix("<U").expect("strings").parse().unwrap();
     let letters: Vec<char> = bytes
         .as_chunks()
@@ -72,4 +76,21 @@ pub(crate) fn npz_strings(path: &std::path::Path, name: &str) -> Vec<String> {
         .map(|letter| char::from_u32(u32::from_le_bytes(*letter)).expect("UTF-32"))
         .collect();
     letters.chunks(length).map(|text| text.iter().take_while(|letter| **letter != '\0').collect()).collect()
+}
+
+/// An array of an .npz file: its dtype as NumPy writes it ("<f4"), its dimensions, its bytes.
+pub(crate) struct NpzArray {
+    pub(crate) dtype: String,
+    pub(crate) dims: Vec<usize>,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// All arrays of an .npz file by name.
+pub(crate) fn npz_arrays(path: &std::path::Path) -> std::collections::BTreeMap<String, NpzArray> {
+    let archive = zip::ZipArchive::new(std::fs::File::open(path).unwrap()).unwrap();
+    let names: Vec<String> = archive
+        .file_names()
+        .filter_map(|name| name.unwrap().strip_suffix(".npy").map(str::to_owned))
+        .collect();
+    names.into_iter().map(|name| (name.clone(), npz_array(path, &name).unwrap())).collect()
 }

@@ -1,9 +1,13 @@
 //! The commands and flags.
 
 use crate::bench::BenchArgs;
+use crate::check::CheckArgs;
 use crate::classify::ClassifyArgs;
+use crate::conformance::ConformanceArgs;
 use crate::detect::DetectArgs;
+use crate::graph::GraphArgs;
 use crate::network::{PreprocessFlags, parse_architecture};
+use crate::run::RunArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use wginfer::kernel::Form;
@@ -55,6 +59,14 @@ pub(crate) enum Command {
     Classify(ClassifyArgs),
     /// Find objects in a photo and draw boxes around them
     Detect(DetectArgs),
+    /// Run an ONNX model on arrays, and compare or profile it
+    Run(RunArgs),
+    /// Say what of an ONNX model cannot run, or not on the GPU, and the memory it needs
+    Check(CheckArgs),
+    /// Print the graph of an ONNX model
+    Graph(GraphArgs),
+    /// Run backend cases of ONNX operators
+    Conformance(ConformanceArgs),
     /// Show what a model is and the memory it needs, without loading it
     Info(InfoArgs),
     /// List the adapters, best first

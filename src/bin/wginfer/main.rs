@@ -7,16 +7,21 @@ mod adapters;
 mod args;
 mod bench;
 mod chat;
+mod check;
 mod classify;
+mod conformance;
 mod detect;
 mod doctor;
 mod failure;
 mod generate;
+mod graph;
 mod info;
 mod interrupt;
 mod model;
 mod network;
 mod npy;
+mod onnx_inputs;
+mod run;
 mod score;
 mod terminal;
 
@@ -37,6 +42,10 @@ fn main() -> ExitCode {
         Command::Score(args) => score::run(args, global),
         Command::Classify(args) => classify::run(args, global),
         Command::Detect(args) => detect::run(args, global),
+        Command::Run(args) => run::run(args, global, started),
+        Command::Check(args) => check::run(args, global),
+        Command::Graph(args) => graph::run(args),
+        Command::Conformance(args) => conformance::run(args, global),
         Command::Info(args) => info::run(args, global),
         Command::Adapters(args) => adapters::run(args),
         Command::Bench(args) => bench::run(args, global, started),

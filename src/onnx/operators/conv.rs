@@ -1,10 +1,10 @@
 //! Convolutions and pools.
 
 use super::Table;
+use crate::onnx::element::ElementType;
 use crate::onnx::importer::Importer;
 use crate::onnx::node::Node;
 use crate::onnx::value::Value;
-use crate::onnx::element::ElementType;
 use crate::ops::image::indices;
 use crate::ops::{Binary, BinaryFn, Conv, ConvTranspose, Pad, PadMode, Pool, PoolFn, ReduceFn, Select};
 use crate::ops::{SliceRange, Window};
@@ -241,7 +241,8 @@ fn largest_places(
         };
         ranges.extend((0..axes).map(range));
         let values = importer.slice(&padded, ranges)?;
-        let offset = number((0..axes).map(|axis| (tap[axis] * window.dilation[axis]) as i64 * strides[axis]).sum());
+        let offset =
+            number((0..axes).map(|axis| (tap[axis] * window.dilation[axis]) as i64 * strides[axis]).sum());
         best = Some(match best {
             None => (values, offset),
             Some((largest, place)) => {

@@ -10,11 +10,18 @@ use crate::{Error, Result};
 
 pub(super) const OPERATORS: Table = &[
     ("Abs", abs),
+    ("Acos", |importer, node| unary(importer, node, UnaryFn::Acos)),
+    ("Acosh", |importer, node| unary(importer, node, UnaryFn::Acosh)),
     ("Add", |importer, node| binary(importer, node, BinaryFn::Add)),
+    ("Asin", |importer, node| unary(importer, node, UnaryFn::Asin)),
+    ("Asinh", |importer, node| unary(importer, node, UnaryFn::Asinh)),
+    ("Atan", |importer, node| unary(importer, node, UnaryFn::Atan)),
+    ("Atanh", |importer, node| unary(importer, node, UnaryFn::Atanh)),
     ("Ceil", |importer, node| unary(importer, node, UnaryFn::Ceil)),
     ("Celu", |importer, node| unary(importer, node, UnaryFn::Celu(node.float("alpha", 1.0)?))),
     ("Clip", clip),
     ("Cos", |importer, node| unary(importer, node, UnaryFn::Cos)),
+    ("Cosh", |importer, node| unary(importer, node, UnaryFn::Cosh)),
     ("Div", |importer, node| binary(importer, node, BinaryFn::Div)),
     ("Elu", |importer, node| unary(importer, node, UnaryFn::Elu(node.float("alpha", 1.0)?))),
     ("Erf", |importer, node| unary(importer, node, UnaryFn::Erf)),
@@ -29,6 +36,7 @@ pub(super) const OPERATORS: Table = &[
     ("Mean", mean),
     ("Min", |importer, node| variadic(importer, node, BinaryFn::Min)),
     ("Mish", |importer, node| unary(importer, node, UnaryFn::Mish)),
+    ("Mod", modulo),
     ("Mul", |importer, node| binary(importer, node, BinaryFn::Mul)),
     ("Neg", neg),
     ("PRelu", prelu),
@@ -38,15 +46,21 @@ pub(super) const OPERATORS: Table = &[
     ("Round", |importer, node| unary(importer, node, UnaryFn::Round)),
     ("Selu", selu),
     ("Sigmoid", |importer, node| unary(importer, node, UnaryFn::Sigmoid)),
+    ("Shrink", shrink),
     ("Sign", sign),
     ("Sin", |importer, node| unary(importer, node, UnaryFn::Sin)),
+    ("Sinh", |importer, node| unary(importer, node, UnaryFn::Sinh)),
     ("Softplus", |importer, node| unary(importer, node, UnaryFn::Softplus)),
     ("Softsign", |importer, node| unary(importer, node, UnaryFn::Softsign)),
     ("Sqrt", |importer, node| unary(importer, node, UnaryFn::Sqrt)),
     ("Sub", |importer, node| binary(importer, node, BinaryFn::Sub)),
     ("Sum", |importer, node| variadic(importer, node, BinaryFn::Add)),
     ("Swish", swish),
+    ("Tan", |importer, node| unary(importer, node, UnaryFn::Tan)),
     ("Tanh", |importer, node| unary(importer, node, UnaryFn::Tanh)),
+    ("ThresholdedRelu", |importer, node| {
+        unary(importer, node, UnaryFn::ThresholdedRelu(node.float("alpha", 1.0)?))
+    }),
 ];
 
 fn unary(importer: &mut Importer<'_>, node: &Node<'_>, function: UnaryFn) -> Result<Vec<Value>> {
@@ -110,6 +124,19 @@ fn relu(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<Value>> {
         return unary(importer, node, UnaryFn::Relu);
     }
     Ok(vec![importer.with_number(BinaryFn::Max, &value, 0.0)?])
+}
+
+fn shrink(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<Value>> {
+    let (threshold, bias) = (node.float("lambd", 0.5)?, node.float("bias", 0.0)?);
+    importer
+        .as_floats(&node.input(0)?, |importer, x| importer.unary(x, UnaryFn::Shrink { threshold, bias }))
+        .map(|value| vec![value])
+}
+
+/// With the divisor's sign, or with the dividend's where `fmod` is set.
+fn modulo(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<Value>> {
+    let function = if node.flag("fmod", false)? { BinaryFn::Remainder } else { BinaryFn::Modulo };
+    binary(importer, node, function)
 }
 
 fn gelu(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<Value>> {

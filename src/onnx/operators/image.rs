@@ -1,14 +1,35 @@
-//! Resizing.
+//! Resizing and sampling of images.
 
 use super::Table;
 use super::resize::{self, Axis, Places, Rule};
+use crate::Result;
+use crate::onnx::element::ElementType;
 use crate::onnx::importer::Importer;
 use crate::onnx::node::Node;
 use crate::onnx::value::Value;
-use crate::ops::{Coordinates, NearestRounding, Resize, ResizeFilter};
-use crate::Result;
+use crate::ops::{Coordinates, GridFilter, GridPadding, GridSample, NearestRounding, Resize, ResizeFilter};
 
-pub(super) const OPERATORS: Table = &[("Resize", resize), ("Upsample", resize)];
+pub(super) const OPERATORS: Table = &[("GridSample", grid_sample), ("Resize", resize), ("Upsample", resize)];
+
+fn grid_sample(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<Value>> {
+    let (x, grid) = (node.input(0)?, node.input(1)?);
+    let filter = match node.string("mode", "linear")? {
+        "nearest" => GridFilter::Nearest,
+        "linear" | "bilinear" => GridFilter::Linear,
+        "cubic" | "bicubic" => GridFilter::Cubic,
+        other => return Err(node.fail(format!("attribute `mode` must not be {other}"))),
+    };
+    let padding = match node.string("padding_mode", "zeros")? {
+        "zeros" => GridPadding::Zeros,
+        "border" => GridPadding::Border,
+        "reflection" => GridPadding::Reflection,
+        other => return Err(node.fail(format!("attribute `padding_mode` must not be {other}"))),
+    };
+    let op = GridSample { filter, padding, align_corners: node.flag("align_corners", false)? };
+    let grid = importer.cast(&grid, ElementType::Float)?;
+    let result = importer.as_floats(&x, |importer, x| importer.apply_one(op, &[x, &grid], x.element))?;
+    Ok(vec![result])
+}
 
 /// The numbers of an optional input, none where it is empty.
 fn numbers(importer: &mut Importer<'_>, value: Option<Value>) -> Result<Option<Vec<f64>>> {

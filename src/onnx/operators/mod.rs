@@ -3,12 +3,15 @@
 mod attention;
 mod control;
 mod conv;
+mod detection;
+mod einsum;
 mod elementwise;
 mod gather;
 mod image;
 mod linear;
 mod logic;
 mod microsoft;
+mod microsoft_attention;
 mod norm;
 mod quantize;
 mod recurrent;
@@ -32,12 +35,15 @@ const TABLES: &[(&str, Table)] = &[
     ("", attention::OPERATORS),
     ("", control::OPERATORS),
     ("", conv::OPERATORS),
+    ("", detection::OPERATORS),
+    ("", einsum::OPERATORS),
     ("", elementwise::OPERATORS),
     ("", gather::OPERATORS),
     ("", image::OPERATORS),
     ("", linear::OPERATORS),
     ("", logic::OPERATORS),
     ("com.microsoft", microsoft::OPERATORS),
+    ("com.microsoft", microsoft_attention::OPERATORS),
     ("", norm::OPERATORS),
     ("", quantize::OPERATORS),
     ("", recurrent::OPERATORS),

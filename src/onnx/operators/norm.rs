@@ -18,6 +18,8 @@ pub(super) const OPERATORS: Table = &[
     ("LpNormalization", lp_normalization),
     ("MeanVarianceNormalization", mean_variance_normalization),
     ("RMSNormalization", rms_normalization),
+    // Exports of ONNX Runtime name it without a domain too.
+    ("SimplifiedLayerNormalization", simplified_layer_normalization),
     ("Softmax", |importer, node| softmax(importer, node, false)),
 ];
 
@@ -126,19 +128,32 @@ fn as_vector(importer: &mut Importer<'_>, x: &Value, axis: usize, value: &Value)
     importer.reshape(&all, &[inner.iter().product()])
 }
 
+/// Layer normalisation over the axes from `axis`, with a weight and a bias of them.
+pub(super) fn layer(
+    importer: &mut Importer<'_>,
+    x: &Value,
+    (weight, bias): (&Value, Option<&Value>),
+    axis: usize,
+    eps: f32,
+) -> Result<Value> {
+    let (outer, inner) = x.dims().split_at(axis);
+    let flat = importer.reshape(x, &[outer.iter().product(), inner.iter().product()])?;
+    let weight = as_vector(importer, x, axis, weight)?;
+    let bias = bias.map(|bias| as_vector(importer, x, axis, bias)).transpose()?;
+    let inputs: Vec<&Value> = [&flat, &weight].into_iter().chain(&bias).collect();
+    let y = importer.apply_one(LayerNorm { eps, bias: bias.is_some() }, &inputs, x.element)?;
+    importer.reshape(&y, x.dims())
+}
+
 fn layer_normalization(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<Value>> {
     let x = node.input(0)?;
     let axis = node.axis(-1, x.rank())?;
     let eps = node.float("epsilon", 1e-5)?;
-    let (outer, inner) = x.dims().split_at(axis);
-    let (rows, cols) = (outer.iter().product(), inner.iter().product());
-    let flat = importer.reshape(&x, &[rows, cols])?;
-    let weight = as_vector(importer, &x, axis, &node.input(1)?)?;
-    let bias = node.optional(2).map(|bias| as_vector(importer, &x, axis, &bias)).transpose()?;
-    let inputs: Vec<&Value> = [&flat, &weight].into_iter().chain(&bias).collect();
-    let y = importer.apply_one(LayerNorm { eps, bias: bias.is_some() }, &inputs, x.element)?;
-    let mut outputs = vec![importer.reshape(&y, x.dims())?];
+    let bias = node.optional(2);
+    let mut outputs = vec![layer(importer, &x, (&node.input(1)?, bias.as_ref()), axis, eps)?];
     if node.has_output(1) || node.has_output(2) {
+        let (outer, inner) = x.dims().split_at(axis);
+        let flat = importer.reshape(&x, &[outer.iter().product(), inner.iter().product()])?;
         let mut dims = outer.to_vec();
         dims.resize(x.rank(), 1);
         let mean = importer.reduce(&flat, ReduceFn::Mean, &[1], true)?;
@@ -156,12 +171,33 @@ fn layer_normalization(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<V
 fn rms_normalization(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<Value>> {
     let x = node.input(0)?;
     let axis = node.axis(-1, x.rank())?;
+    let eps = node.float("epsilon", 1e-5)?;
+    Ok(vec![root_mean_square(importer, &x, &node.input(1)?, axis, eps)?])
+}
+
+/// The same with one output more, the inverse of the root mean square, which nothing reads.
+pub(super) fn simplified_layer_normalization(
+    importer: &mut Importer<'_>,
+    node: &Node<'_>,
+) -> Result<Vec<Value>> {
+    node.expect_outputs(1)?;
+    rms_normalization(importer, node)
+}
+
+/// x divided by its root mean square over the axes from `axis`, times a weight of them.
+pub(super) fn root_mean_square(
+    importer: &mut Importer<'_>,
+    x: &Value,
+    weight: &Value,
+    axis: usize,
+    eps: f32,
+) -> Result<Value> {
     let (outer, inner) = x.dims().split_at(axis);
-    let flat = importer.reshape(&x, &[outer.iter().product(), inner.iter().product()])?;
-    let weight = as_vector(importer, &x, axis, &node.input(1)?)?;
-    let op = RmsNorm { eps: node.float("epsilon", 1e-5)?, offset: 0.0, residual: false };
+    let flat = importer.reshape(x, &[outer.iter().product(), inner.iter().product()])?;
+    let weight = as_vector(importer, x, axis, weight)?;
+    let op = RmsNorm { eps, offset: 0.0, residual: false };
     let y = importer.apply_one(op, &[&flat, &weight], x.element)?;
-    Ok(vec![importer.reshape(&y, x.dims())?])
+    importer.reshape(&y, x.dims())
 }
 
 /// (x - mean) / (standard deviation + 1e-9) over the axes.

@@ -1,13 +1,13 @@
 //! Reductions along axes.
 
 use super::Table;
+use crate::Result;
 use crate::onnx::element::ElementType;
 use crate::onnx::host;
 use crate::onnx::importer::Importer;
 use crate::onnx::node::Node;
 use crate::onnx::value::Value;
-use crate::ops::{ArgMax, BinaryFn, ReduceFn, UnaryFn};
-use crate::{Error, Result};
+use crate::ops::{ArgExtreme, ArgMax, BinaryFn, ReduceFn, UnaryFn};
 
 pub(super) const OPERATORS: Table = &[
     ("ArgMax", |importer, node| extreme_index(importer, node, false)),
@@ -58,6 +58,12 @@ fn composed(
         let axes = axes.unwrap_or_default();
         let combine = |values: &[i64]| combine_integers(x.element, function, values);
         return Ok(vec![host::reduce_integers(x.element, &tensor, &axes, keep_dims, combine)?]);
+    }
+    let exact = matches!(function, ReduceFn::Sum | ReduceFn::Max | ReduceFn::Min | ReduceFn::Prod);
+    if !x.element.is_float() && exact && before.is_none() && after.is_none() {
+        let Some(axes) = axes.filter(|axes| !axes.is_empty()) else { return Ok(vec![x]) };
+        let result = importer.reduce(&x, function, &axes, keep_dims)?;
+        return Ok(vec![importer.wrapped(&result)?]);
     }
     let body = |importer: &mut Importer<'_>, x: &Value| {
         let mut value = before.map_or_else(|| Ok(x.clone()), |function| importer.unary(x, function))?;
@@ -113,30 +119,15 @@ fn log_sum_exp(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<Value
 
 /// Index of the largest or smallest element along an axis, the first or the last among equals.
 fn extreme_index(importer: &mut Importer<'_>, node: &Node<'_>, smallest: bool) -> Result<Vec<Value>> {
-    let mut x = node.input(0)?;
+    let x = node.input(0)?;
     let axis = node.axis(0, x.rank())?;
     let keep_dims = node.flag("keepdims", true)?;
     let last = node.flag("select_last_index", false)?;
-    let size = x.dims()[axis];
-    if !x.element.is_float() {
-        if x.element.bits() > 16 {
-            return Err(Error::Unsupported(format!("{} of {x}", node.definition.operator)));
-        }
-        x = importer.cast(&x, ElementType::Float)?;
-    }
-    if smallest {
-        x = importer.unary(&x, UnaryFn::Neg)?;
-    }
-    if last {
-        let mut ranges: Vec<_> = x.dims().iter().map(|&size| crate::ops::SliceRange::full(size)).collect();
-        ranges[axis] = crate::ops::SliceRange::resolve(-1, i64::MIN, -1, size);
-        x = importer.slice(&x, ranges)?;
-    }
-    let index = importer.apply_one(ArgMax { axis, keep_dims }, &[&x], ElementType::Uint32)?;
-    let mut index = importer.cast(&index, ElementType::Int64)?;
-    if last {
-        let end = Value::integers(ElementType::Int64, vec![], &[size as i64 - 1]);
-        index = importer.binary(BinaryFn::Sub, &end, &index)?;
-    }
-    Ok(vec![index])
+    let index = if x.element.is_float() && !smallest && !last {
+        importer.apply_one(ArgMax { axis, keep_dims }, &[&x], ElementType::Uint32)?
+    } else {
+        let op = ArgExtreme { axis, keep_dims, smallest, last };
+        importer.apply_one(op, &[&x], ElementType::Uint32)?
+    };
+    Ok(vec![importer.cast(&index, ElementType::Int64)?])
 }

@@ -111,7 +111,10 @@ fn nearest(rounding: NearestRounding, place: f64) -> i64 {
 /// Resizes the axes one after the other.
 pub(super) fn apply(importer: &mut Importer<'_>, x: &Value, axes: &[Axis], rule: &Rule) -> Result<Value> {
     if let Some(axis) = axes.iter().find(|axis| axis.size == 0 || axis.scale <= 0.0) {
-        return Err(Error::op("Resize", format!("axis {} of {x} by {} has no elements", axis.axis, axis.scale)));
+        return Err(Error::op(
+            "Resize",
+            format!("axis {} of {x} by {} has no elements", axis.axis, axis.scale),
+        ));
     }
     let mut value = x.clone();
     let mut inside: Option<Value> = None;
@@ -128,7 +131,8 @@ pub(super) fn apply(importer: &mut Importer<'_>, x: &Value, axes: &[Axis], rule:
             _ => weighted(importer, &value, axis, rule, &places)?,
         };
         if rule.places == Places::CropAndResize {
-            let flags: Vec<f64> = places.iter().map(|&place| f64::from(u8::from(axis.is_inside(place)))).collect();
+            let flags: Vec<f64> =
+                places.iter().map(|&place| f64::from(u8::from(axis.is_inside(place)))).collect();
             let mut dims = vec![1; x.rank()];
             dims[axis.axis] = axis.outputs;
             let element = x.element;

@@ -18,7 +18,6 @@ pub(super) const OPERATORS: Table = &[
     ("DepthToSpace", depth_to_space),
     ("Dropout", dropout),
     ("Expand", expand),
-    ("EyeLike", eye_like),
     ("Flatten", flatten),
     ("Identity", |_, node| Ok(vec![node.input(0)?])),
     ("Pad", pad),
@@ -146,23 +145,6 @@ fn expand(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<Value>> {
     let shape = x.shape.broadcast(&dims.as_slice().into());
     let shape = shape.ok_or_else(|| node.fail(format!("{x} does not repeat to {dims:?}")))?;
     Ok(vec![importer.expand(&x, shape.dims())?])
-}
-
-/// 1 on the k-th diagonal of a matrix of the input's shape, else 0.
-fn eye_like(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<Value>> {
-    let x = node.input(0)?;
-    let &[rows, cols] = x.dims() else {
-        return Err(node.fail(format!("takes a matrix, got {x}")));
-    };
-    let element = match node.int("dtype", 0)? {
-        0 => x.element,
-        number => ElementType::from_number(number)?,
-    };
-    let k = node.int("k", 0)?;
-    let on = |index: usize| i64::from((index % cols) as i64 - (index / cols) as i64 == k);
-    let values: Vec<i64> = (0..rows * cols).map(on).collect();
-    let ones = Value::integers(ElementType::Int64, [rows, cols], &values);
-    Ok(vec![importer.cast(&ones, element)?])
 }
 
 fn flatten(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<Value>> {

@@ -122,9 +122,8 @@ impl PackRuns {
         Spec::new(self.weight.dtype, dims)
     }
 
-    /// Place of an element of the row of an output channel in the packed weight.
-    fn place(&self, output: usize, element: usize) -> usize {
-        let (_, cols) = self.packed().shape.rows_and_cols();
+    /// Place of an element of the row of an output channel in the packed weight of so many columns.
+    fn place(&self, cols: usize, output: usize, element: usize) -> usize {
         if !self.panels {
             return output * cols + element;
         }
@@ -142,6 +141,8 @@ impl PackRuns {
         self.taps.iter().enumerate().for_each(|(place, &tap)| order[tap] = place);
         let second = self.weight.shape.dims()[1];
         let transposed = self.transposed;
+        // Once, not for each of millions of elements.
+        let (_, cols) = self.packed().shape.rows_and_cols();
         (0..self.weight.elements()).map(move |index| {
             let (first_index, second_index, tap) =
                 (index / taps / second, index / taps % second, index % taps);
@@ -151,7 +152,7 @@ impl PackRuns {
                 (first_index, second_index)
             };
             let place = order[tap];
-            self.place(output, place / run_taps * padded + place % run_taps * channels + channel)
+            self.place(cols, output, place / run_taps * padded + place % run_taps * channels + channel)
         })
     }
 

@@ -1,0 +1,1 @@
+ByJli\y[{GY€[fYbm_U^SIf]xd†yieTPsnTfgq}]SVW[agSbƒƒb[ƒm}‚oV[o`jbn‚ŠiRImqkoWUO^]j]o{RQQexmd~jpPTHXo€y{qˆ”fvuygl
