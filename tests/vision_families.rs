@@ -86,8 +86,7 @@ fn golden(family: &str) -> Golden {
 }
 
 fn shapes(weights: &FileWeights) -> TensorShapes {
-    let shape = |name: &str| (name.to_owned(), weights.spec(name).unwrap().shape.clone());
-    TensorShapes::new("golden", weights.names().into_iter().map(shape))
+    TensorShapes::new("golden", weights.shapes())
 }
 
 /// The network's graph; with `layers`, the golden's modules are outputs as well.

@@ -39,8 +39,7 @@ struct Trained {
 fn trained(name: &'static str) -> Option<Trained> {
     let folder: PathBuf = common::shared()?.join("models").join(name);
     let weights = FileWeights::open(&folder).unwrap();
-    let shape = |tensor: &str| (tensor.to_owned(), weights.spec(tensor).unwrap().shape.clone());
-    let tensors = TensorShapes::new(&folder, weights.names().into_iter().map(shape));
+    let tensors = TensorShapes::new(&folder, weights.shapes());
     let model = VisionModel::load(&folder, &tensors, None).unwrap();
     let preprocess = Preprocess::load(&folder, &model.default_preprocess()).unwrap();
     let golden = folder.join("golden.npz");

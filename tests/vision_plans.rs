@@ -79,8 +79,7 @@ fn layers_of_vision_transformers_take_seven_dispatches() {
     {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/vision").join(name);
         let weights = FileWeights::open(&folder.join("model.safetensors")).unwrap();
-        let shape = |tensor: &str| (tensor.to_owned(), weights.spec(tensor).unwrap().shape.clone());
-        let tensors = TensorShapes::new(&folder, weights.names().into_iter().map(shape));
+        let tensors = TensorShapes::new(&folder, weights.shapes());
         let model = VisionModel::load(&folder, &tensors, None).unwrap();
         for (profile, caps) in Caps::profiles() {
             let (_, plan) = plan(model.network(), &caps);

@@ -10,7 +10,7 @@ use crate::ops::cases::Random;
 use crate::ops::{Conv, ConvTranspose, Linear, MatMul};
 use crate::session::{PlanId, Session, StepTime, WeightRows, default_budget};
 use crate::tensor::{DType, Spec};
-use crate::weights::{FileWeights, Weights};
+use crate::weights::{FileWeights, Weights, folder_of};
 use crate::{Error, Result};
 use serde::Serialize;
 use std::any::Any;
@@ -158,12 +158,10 @@ pub fn measure_image_model(
     started: Instant,
 ) -> Result<VisionReport> {
     let weights = FileWeights::open(path)?;
-    let folder = if path.is_file() { path.parent().unwrap_or(path) } else { path };
-    let shape = |name: &str| Some((name.to_owned(), weights.spec(name)?.shape.clone()));
-    let tensors = TensorShapes::new(path, weights.names().into_iter().filter_map(shape));
-    let model = VisionModel::load(folder, &tensors, None)?;
+    let (folder, tensors) = (folder_of(path), TensorShapes::new(path, weights.shapes()));
+    let model = VisionModel::load(&folder, &tensors, None)?;
     let side = model.default_preprocess().fixed_size().map_or(SIDE, |[height, _]| height);
-    let checkpoint = Checkpoint::new(&weights, folder, dtype);
+    let checkpoint = Checkpoint::new(&weights, &folder, dtype);
     let (name, network) = (path.display().to_string(), model.network());
     let subject = Subject { name, network, side, types: &checkpoint, weights: &checkpoint };
     measure(gpu, &subject, runs, started)

@@ -11,7 +11,7 @@ use crate::models::preprocess::Preprocess;
 use crate::models::vision::{Architecture, TensorShapes, VisionModel};
 use crate::session::{PlanId, Progress, Session};
 use crate::tensor::DType;
-use crate::weights::{FileWeights, Weights};
+use crate::weights::{FileWeights, Weights, folder_of};
 use crate::{CancelToken, Error, Result};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -50,7 +50,7 @@ impl NetworkFiles {
     /// Opens a folder, or a file of weights in one.
     pub(super) fn open(path: &Path, settings: &FileSettings) -> Result<Self> {
         let weights = FileWeights::open(path)?;
-        let (folder, tensors) = (folder_of(path), tensor_shapes(path, &weights));
+        let (folder, tensors) = (folder_of(path), TensorShapes::new(path, weights.shapes()));
         let model = VisionModel::load(&folder, &tensors, settings.architecture)
             .map_err(|error| with_fitting(error, &tensors))?;
         let preprocess = Preprocess::load(&folder, &model.default_preprocess())?;
@@ -101,21 +101,7 @@ pub fn is_network(path: &Path) -> Result<bool> {
     if model_type.and_then(Architecture::of_model_type).is_some() {
         return Ok(true);
     }
-    Ok(!Architecture::recognise(&tensor_shapes(path, &FileWeights::open(path)?)).is_empty())
-}
-
-/// The folder of a model that is given as a folder or as the file of weights in it.
-fn folder_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if path.is_file() && parent.as_os_str().is_empty() => PathBuf::from("."),
-        Some(parent) if path.is_file() => parent.to_owned(),
-        _ => path.to_owned(),
-    }
-}
-
-fn tensor_shapes(path: &Path, weights: &FileWeights) -> TensorShapes {
-    let shape = |name: &str| Some((name.to_owned(), weights.spec(name)?.shape.clone()));
-    TensorShapes::new(path, weights.names().into_iter().filter_map(shape))
+    Ok(!Architecture::recognise(&TensorShapes::new(path, FileWeights::open(path)?.shapes())).is_empty())
 }
 
 /// Adds to the error of tensors that do not fit a family which ones their names do fit.

@@ -98,6 +98,15 @@ impl ModelHeader {
     }
 }
 
+/// The folder of a model that is given as a folder or as the file of weights in it.
+pub fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if path.is_file() && parent.as_os_str().is_empty() => PathBuf::from("."),
+        Some(parent) if path.is_file() => parent.to_owned(),
+        _ => path.to_owned(),
+    }
+}
+
 /// The weights in a model's files.
 #[derive(Debug)]
 pub struct FileWeights {

@@ -18,13 +18,13 @@ pub mod hub;
 mod safetensors;
 
 pub use convert::{ConversionReport, RowFormat, convert_rows, convert_rows_into};
-pub use folder::{FileWeights, ModelHeader, StoredDtype};
+pub use folder::{FileWeights, ModelHeader, StoredDtype, folder_of};
 pub use header::{Header, TensorHeader, read_header};
 pub use safetensors::Access;
 #[cfg(feature = "onnx")]
 pub(crate) use safetensors::FileBytes;
 
-use crate::tensor::{Spec, Tensor};
+use crate::tensor::{Shape, Spec, Tensor};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 
@@ -51,6 +51,12 @@ pub trait Weights: std::fmt::Debug + Send + Sync {
 
     /// Dtype and shape of a tensor; `None` where [`absent`](Self::absent) has a reason.
     fn spec(&self, name: &str) -> Option<&Spec>;
+
+    /// Names and shapes of the tensors whose dtype this crate reads, by name.
+    fn shapes(&self) -> Vec<(String, Shape)> {
+        let shape = |name: &str| Some((name.to_owned(), self.spec(name)?.shape.clone()));
+        self.names().into_iter().filter_map(shape).collect()
+    }
 
     /// A tensor; `None` where [`absent`](Self::absent) has a reason.
     fn get(&self, name: &str) -> Option<TensorView<'_>>;
