@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use wginfer::gpu::{Gpu, GpuOptions};
 use wginfer::kernel::DeviceKind;
 use wginfer::text::TextModel;
-use wginfer::weights::ModelHeader;
+use wginfer::weights::{self, ModelHeader};
 
 /// Where the bundled language model lies in the project's tree.
 const BUNDLED: &str = "models/pretrained/fairy-tales";
@@ -55,26 +55,24 @@ pub(crate) fn folder_of(path: PathBuf) -> Result<PathBuf, Failure> {
     }
     // The file's own error is the better one: pickled, truncated, no weights at all.
     ModelHeader::read(&path)?;
-    match path.parent() {
-        Some(folder) if path.file_name().is_some_and(|name| name == "model.safetensors") => {
-            Ok(if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() })
-        }
-        _ => Err(Failure::Other(format!(
-            "{}: a model is a folder with config.json and model.safetensors, got a file",
-            path.display()
-        ))),
+    if path.file_name().is_some_and(|name| name == "model.safetensors") {
+        return Ok(weights::folder_of(&path));
     }
+    Err(Failure::Other(format!(
+        "{}: a model is a folder with config.json and model.safetensors, got a file",
+        path.display()
+    )))
 }
 
 #[cfg(not(feature = "hub"))]
 pub(crate) fn resolve(name: &str, _: &GlobalFlags) -> Result<PathBuf, Failure> {
-    Ok(wginfer::weights::hub::resolve_model(name)?)
+    Ok(weights::hub::resolve_model(name)?)
 }
 
 #[cfg(feature = "hub")]
 pub(crate) fn resolve(name: &str, global: &GlobalFlags) -> Result<PathBuf, Failure> {
     let bar = byte_bar("downloading", global.quiet);
-    let fetched = wginfer::weights::download::fetch_model(name, &mut |progress| {
+    let fetched = weights::download::fetch_model(name, &mut |progress| {
         bar.set_length(progress.total);
         bar.set_position(progress.done);
         std::ops::ControlFlow::Continue(())
