@@ -1,4 +1,5 @@
-//! Speed of single kernels at shapes of real models; see also `wginfer bench kernels`.
+//! What the adapter can do at best, and the speed of single kernels at shapes of real models beside
+//! that; see also `wginfer bench kernels`.
 //!
 //! `cargo bench --bench ops [-- PART_OF_NAME]`
 

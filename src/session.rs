@@ -4,7 +4,7 @@ mod memory;
 
 pub use memory::{PlannedMemory, default_budget, physical_memory};
 
-use crate::gpu::{Buffer, Dispatch, DispatchTime, Gpu, Program, Readback};
+use crate::gpu::{Buffer, Dispatch, DispatchTime, Elapsed, Gpu, Program, Readback};
 use crate::graph::{BufferRef, Graph, Plan, PlannedWeight, WeightData, WeightSource};
 use crate::graph::{buffer_bytes, lower, optimise};
 use crate::kernel::{Caps, Layout, RowPart, row_parts, row_pitch};
@@ -362,6 +362,20 @@ impl Session {
             time,
         };
         Ok(prepared.steps.iter().zip(times).map(step).collect())
+    }
+
+    /// Runs a plan `times` times over on the inputs of the last run, in one submit, and says how
+    /// long that took (see [`Gpu::time`]).
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], or what the device says.
+    pub fn time(&self, plan: PlanId, times: usize) -> Result<Elapsed> {
+        self.gpu.time(&self.prepared(plan).program, times)
+    }
+
+    /// The kernels of a plan's dispatches, in order.
+    pub fn kernels(&self, plan: PlanId) -> Vec<&'static str> {
+        self.prepared(plan).steps.iter().map(|(_, kernel, _)| *kernel).collect()
     }
 
     /// Sets a state from the host.

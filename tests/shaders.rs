@@ -28,6 +28,12 @@ fn launches(caps: &Caps) -> Vec<Launch> {
             }
         }
     }
+    #[cfg(feature = "text")]
+    for launch in wginfer::bench::probe_launches(caps) {
+        if seen.insert((launch.kernel, launch.variants.clone())) {
+            found.push(launch);
+        }
+    }
     found
 }
 

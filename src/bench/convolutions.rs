@@ -1,10 +1,13 @@
 //! The convolutions of three published networks at batch 1, each shape with how often it occurs.
 
-use super::kernels::Subject;
+use super::Family;
+use super::sample::{SampledAxis, Subject};
 use crate::ops::cases::Random;
 use crate::ops::{Conv, UnaryFn, Window};
 use crate::tensor::DType;
-use std::sync::Arc;
+
+/// Channels of the output that are compared with the reference.
+const SAMPLED: usize = 4;
 
 /// A convolution with bias and ReLU over a square image, padded so that a stride of 1 keeps its size.
 #[derive(Clone, Copy)]
@@ -129,13 +132,8 @@ impl Layer {
         let name = format!("{times}x {network} {kernel}x{kernel}{step} {size}x{size}x{channels}{kind}");
         let window = Window::new([kernel; 2]).stride([stride; 2]).padding([kernel / 2; 2]);
         let conv = Conv { bias: true, activation: UnaryFn::Relu, ..Conv::new(window) };
-        let output_size = size.div_ceil(stride);
         let group_channels = channels / groups;
-        let products = output_size * output_size * outputs * group_channels * kernel * kernel;
-        let weights = outputs * group_channels * kernel * kernel;
-        let bytes = 4 * (size * size * channels + output_size * output_size * outputs + weights);
-        let inputs = move |small: bool| {
-            let size = if small { size.min(9) } else { size };
+        let inputs = move || {
             let mut random = Random::new(6);
             let scale = 1.5 / ((group_channels * kernel * kernel) as f64).sqrt();
             vec![
@@ -144,12 +142,13 @@ impl Layer {
                 random.f32([outputs]),
             ]
         };
-        Subject {
-            name,
-            op: Arc::new(conv.groups(groups)),
-            inputs: Box::new(inputs),
-            operations: Some(2 * products),
-            bytes,
+        if depthwise {
+            let sampled = SampledAxis::new(1, SAMPLED, &[(0, 1), (1, 0), (2, 0)]);
+            let part = conv.clone().groups(SAMPLED.min(groups));
+            let subject = Subject::new(Family::Depthwise, name, conv.groups(groups), inputs);
+            return subject.sampled(vec![sampled]).part(part);
         }
+        let sampled = SampledAxis::new(1, SAMPLED, &[(1, 0), (2, 0)]);
+        Subject::new(Family::Conv, name, conv, inputs).sampled(vec![sampled])
     }
 }

@@ -1,28 +1,46 @@
 //! Measures speed: of whole models ([`measure_model`], [`measure_shape`], [`measure_image_model`],
-//! [`measure_image_shape`]) and of single kernels ([`measure_kernels`]), beside the bandwidth of this machine's memory in the same run.
+//! [`measure_image_shape`], `measure_onnx`), of single kernels ([`measure_kernels`]), and what a device can do at best
+//! ([`measure_limits`]).
 //!
-//! Returns rows and prints nothing; the reports' `Display` is a table. Speeds are medians with
-//! their range: software adapters share their processors with everything else that runs.
+//! Returns rows and prints nothing; the reports' `Display` is a table, [`Record`] keeps their
+//! figures as JSON, [`Comparison`] puts two runs side by side, and [`roofline`] draws kernels under
+//! the ceilings of their run. Speeds are medians with their range: software adapters share their
+//! processors with everything else that runs.
 
-mod bandwidth;
+mod compare;
 mod convolutions;
+mod families;
 mod kernels;
+mod limits;
+mod measurement;
+#[cfg(feature = "onnx")]
+mod onnx;
+mod probes;
+mod roofline;
+mod sample;
 mod shapes;
 mod text;
 mod vision;
 
-pub use bandwidth::{Bandwidth, measure_bandwidth};
+pub use compare::{ComparedRow, Comparison};
+pub use families::Family;
 pub use kernels::{KernelReport, KernelRow, measure_kernels};
+pub use limits::{Bound, Limits, measure_limits};
+pub use measurement::{Measurement, Record, Report};
+#[cfg(feature = "onnx")]
+pub use onnx::{OnnxSpeed, OnnxSubject, measure_onnx};
+pub use probes::probe_launches;
+pub use roofline::roofline;
 pub use shapes::{ModelShape, RandomWeights};
 pub use text::{DecodeSpeed, PromptSpeed, TextReport, measure_model, measure_shape};
 pub use vision::{ImageShape, LayerRow, VisionReport, measure_image_model, measure_image_shape};
 
 use crate::gpu::Gpu;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
 /// Median and range of repeated measurements.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// The middle one.
     pub median: f64,
@@ -55,6 +73,13 @@ impl Spread {
             count: self.count,
         }
     }
+
+    /// The inverses: times of rates.
+    #[must_use]
+    pub fn inverted(self) -> Self {
+        let Self { median, least, most, count } = self;
+        Self { median: 1.0 / median, least: 1.0 / most, most: 1.0 / least, count }
+    }
 }
 
 impl std::fmt::Display for Spread {
@@ -66,6 +91,28 @@ impl std::fmt::Display for Spread {
         };
         write!(f, "{:.digits$} [{:.digits$}-{:.digits$}]", self.median, self.least, self.most)
     }
+}
+
+/// Bandwidth in GB/s.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Bandwidth {
+    /// Copying between buffers, bytes read and written counted.
+    pub copy: Spread,
+    /// Reading in a kernel.
+    pub read: Spread,
+}
+
+/// Measures the bandwidth `runs` times.
+///
+/// # Errors
+/// What the device says.
+pub fn measure_bandwidth(gpu: &Gpu, runs: usize) -> crate::Result<Bandwidth> {
+    Ok(Bandwidth { copy: limits::copy_buffer(gpu, runs)?, read: limits::read_bandwidth(gpu, runs)? })
+}
+
+/// Mean number of running processes in the last minute, where the system tells.
+fn system_load() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
 }
 
 /// Where and in what company a measurement ran.
@@ -85,9 +132,11 @@ impl Surroundings {
     /// # Errors
     /// What the device says.
     pub fn measure(gpu: &Gpu, runs: usize) -> crate::Result<Self> {
-        let load = std::fs::read_to_string("/proc/loadavg").ok();
-        let load = load.and_then(|text| text.split_whitespace().next()?.parse().ok());
-        Ok(Self { adapter: gpu.adapter().to_string(), load, bandwidth: measure_bandwidth(gpu, runs)? })
+        Ok(Self {
+            adapter: gpu.adapter().to_string(),
+            load: system_load(),
+            bandwidth: measure_bandwidth(gpu, runs)?,
+        })
     }
 }
 
@@ -99,7 +148,7 @@ impl std::fmt::Display for Surroundings {
         }
         let Bandwidth { copy, read } = self.bandwidth;
         writeln!(f, "copy bandwidth    {copy} GB/s (bytes read and written)")?;
-        writeln!(f, "read bandwidth    {read} GB/s (sum of rows)")
+        writeln!(f, "read bandwidth    {read} GB/s (in a kernel)")
     }
 }
 
@@ -134,5 +183,7 @@ mod tests {
         assert_eq!(Spread::of(&[4.0, 1.0, 2.0, 3.0]).median, 2.5);
         assert_eq!(Spread::of(&[]).median, 0.0);
         assert_eq!(Spread::of(&[5.0]).scaled(2.0).most, 10.0);
+        let inverted = Spread::of(&[2.0, 4.0, 5.0]).inverted();
+        assert_eq!((inverted.median, inverted.least, inverted.most), (0.25, 0.2, 0.5));
     }
 }

@@ -1,6 +1,6 @@
 //! The speed of a language model: prompts, decoding, the first token.
 
-use super::{ModelShape, RandomWeights, Spread, Surroundings, timed};
+use super::{Measurement, ModelShape, RandomWeights, Report, Spread, Surroundings, timed};
 use crate::cancel::CancelToken;
 use crate::gpu::Gpu;
 use crate::models::decoder::Decoder;
@@ -230,6 +230,26 @@ impl SpeedClock {
     fn per_processor_second(&self) -> Option<f64> {
         let seconds = self.processor?.as_secs_f64();
         (seconds > 0.0).then(|| self.tokens as f64 / seconds)
+    }
+}
+
+impl Report for TextReport {
+    const WHAT: &'static str = "text";
+
+    fn adapter(&self) -> &str {
+        &self.surroundings.adapter
+    }
+
+    fn measurements(&self) -> Vec<Measurement> {
+        let speed =
+            |what: String, speed| Measurement::rate(format!("{}: {what}", self.model), "tokens/s", speed);
+        let once = |what: &str, seconds: f64| {
+            Measurement::time(format!("{}: {what}", self.model), "s", Spread::of(&[seconds]))
+        };
+        let mut rows = vec![once("load", self.load_seconds), once("first token", self.first_token_seconds)];
+        rows.extend(self.prompt.iter().map(|row| speed(format!("prompt {}", row.tokens), row.speed)));
+        rows.extend(self.decode.iter().map(|row| speed(format!("decode at {}", row.context), row.speed)));
+        rows
     }
 }
 

@@ -1,19 +1,17 @@
 //! The speed of a network for images: one image, a batch, each layer, the memory between layers.
 
-use super::{RandomWeights, Spread, Surroundings, timed};
+use super::{Measurement, RandomWeights, Report, Spread, Surroundings, timed};
 use crate::checkpoint::Checkpoint;
 use crate::gpu::Gpu;
-use crate::graph::Graph;
+use crate::graph::{Graph, ValueId};
 use crate::models::vision::{MobileNetV2, Network, ResNet, SqueezeNet, TensorShapes, VisionModel};
 use crate::nn::{Scope, WeightTypes};
 use crate::ops::cases::Random;
-use crate::ops::{Conv, ConvTranspose, Linear, MatMul};
 use crate::session::{PlanId, Session, StepTime, WeightRows, default_budget};
 use crate::tensor::{DType, Spec};
 use crate::weights::{FileWeights, Weights, folder_of};
 use crate::{Error, Result};
 use serde::Serialize;
-use std::any::Any;
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -213,7 +211,7 @@ fn measure(gpu: &Gpu, subject: &Subject<'_>, runs: usize, started: Instant) -> R
         single: Spread::of(&seconds).scaled(1e3),
         batch: BATCH,
         batched: Spread::of(&batched),
-        gigaflop: operations.values().sum::<usize>() as f64 / 1e9,
+        gigaflop: operations.values().sum::<u64>() as f64 / 1e9,
         dispatches: session.dispatches(single),
         pipelines: gpu.counts().pipelines,
         weight_bytes: planned.weights,
@@ -234,23 +232,14 @@ fn repeat(runs: usize, mut body: impl FnMut() -> Result<()>) -> Result<Vec<f64>>
 }
 
 /// Multiplications and additions by the name of the node.
-fn operations(graph: &Graph) -> HashMap<String, usize> {
+fn operations(graph: &Graph) -> HashMap<String, u64> {
     let mut operations = HashMap::new();
     for node in graph.nodes() {
-        let dims = |id: crate::graph::ValueId| graph.spec(id).shape.dims();
-        let elements = |id: crate::graph::ValueId| graph.spec(id).elements();
-        let (op, output): (&dyn Any, _) = (node.op.as_ref(), elements(node.outputs[0]));
-        // Products that an element of the output is the sum of, or an element of x goes into.
-        let products = if op.is::<Conv>() {
-            output * dims(node.inputs[1])[1..].iter().product::<usize>()
-        } else if op.is::<ConvTranspose>() {
-            elements(node.inputs[0]) * dims(node.inputs[1])[1..].iter().product::<usize>()
-        } else if op.is::<Linear>() || op.is::<MatMul>() {
-            output * dims(node.inputs[0]).last().copied().unwrap_or(1)
-        } else {
-            continue;
-        };
-        *operations.entry(node.name.clone()).or_default() += 2 * products;
+        let specs = |ids: &[ValueId]| ids.iter().map(|&id| graph.spec(id).clone()).collect::<Vec<_>>();
+        let flops = node.op.cost(&specs(&node.inputs), &specs(&node.outputs)).flops;
+        if flops > 0 {
+            *operations.entry(node.name.clone()).or_default() += flops;
+        }
     }
     operations
 }
@@ -259,7 +248,7 @@ fn operations(graph: &Graph) -> HashMap<String, usize> {
 fn layers(
     session: &Session,
     plan: PlanId,
-    operations: &HashMap<String, usize>,
+    operations: &HashMap<String, u64>,
     runs: usize,
 ) -> Result<Vec<LayerRow>> {
     let mut profiles: Vec<Vec<StepTime>> = Vec::with_capacity(runs);
@@ -289,7 +278,7 @@ fn layers(
         }
     }
     for row in &mut rows {
-        let rate = |count: &usize| *count as f64 / row.milliseconds / 1e6;
+        let rate = |count: &u64| *count as f64 / row.milliseconds / 1e6;
         row.gigaflops = operations.get(&row.name).filter(|_| row.milliseconds > 0.0).map(rate);
     }
     Ok(rows)
@@ -297,6 +286,25 @@ fn layers(
 
 fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
+}
+
+impl Report for VisionReport {
+    const WHAT: &'static str = "vision";
+
+    fn adapter(&self) -> &str {
+        &self.surroundings.adapter
+    }
+
+    fn measurements(&self) -> Vec<Measurement> {
+        let name = |what: &str| format!("{}: {what}", self.model);
+        let once = |what: &str, seconds: f64| Measurement::time(name(what), "s", Spread::of(&[seconds]));
+        vec![
+            once("load", self.load_seconds),
+            once("first output", self.first_output_seconds),
+            Measurement::time(name("one image"), "ms", self.single),
+            Measurement::rate(name(&format!("batches of {}", self.batch)), "images/s", self.batched),
+        ]
+    }
 }
 
 impl std::fmt::Display for VisionReport {
@@ -359,7 +367,7 @@ mod tests {
                 .sum();
             let name = shape.name();
             assert!((parameters as f64 / 1e6 - millions).abs() < 0.001, "{name}: {parameters}");
-            let products = operations(&graph).values().sum::<usize>() as f64 / 2e9;
+            let products = operations(&graph).values().sum::<u64>() as f64 / 2e9;
             assert!((products - billions).abs() < 0.01, "{name}: {products}");
         }
         assert!(ImageShape::named("alexnet").unwrap_err().to_string().contains("resnet50"));

@@ -65,17 +65,9 @@ impl Gpu {
         let adapters = ranked_adapters();
         let wanted = options.adapter.clone().or_else(|| std::env::var("WGINFER_ADAPTER").ok());
         let adapter = choose(&adapters, wanted.filter(|name| !name.is_empty()).as_deref())?;
-        let (features, limits) = Self::wanted(adapter);
-        let descriptor = wgpu::DeviceDescriptor {
-            label: Some("wginfer"),
-            required_features: features,
-            required_limits: limits,
-            ..Default::default()
-        };
         let summary = summarise(&adapter.get_info());
-        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| {
-            Error::Device { what: format!("opening {}", summary.name), message: error.to_string() }
-        })?;
+        let (device, queue) =
+            open_with_matrices(adapter).map_or_else(|| open_device(adapter, &descriptor(adapter)), Ok)?;
         let caps = caps_of(adapter, &device);
         log::info!("adapter: {summary}");
         let gpu = Self::from_parts(device, queue, summary, caps, options.checked);
@@ -116,6 +108,56 @@ impl Gpu {
             log::error!("GPU device: {error}");
         }));
     }
+}
+
+/// What our own devices are opened with.
+fn descriptor(adapter: &wgpu::Adapter) -> wgpu::DeviceDescriptor<'static> {
+    let (required_features, required_limits) = Gpu::wanted(adapter);
+    wgpu::DeviceDescriptor {
+        label: Some("wginfer"),
+        required_features,
+        required_limits,
+        ..Default::default()
+    }
+}
+
+fn open_device(
+    adapter: &wgpu::Adapter,
+    descriptor: &wgpu::DeviceDescriptor<'_>,
+) -> Result<(wgpu::Device, wgpu::Queue)> {
+    pollster::block_on(adapter.request_device(descriptor)).map_err(|error| Error::Device {
+        what: format!("opening {}", adapter.get_info().name),
+        message: error.to_string(),
+    })
+}
+
+/// A device that multiplies cooperative matrices; none where it has no such units, or the driver
+/// fails although it lists them.
+fn open_with_matrices(adapter: &wgpu::Adapter) -> Option<(wgpu::Device, wgpu::Queue)> {
+    matrix_side(adapter)?;
+    let mut descriptor = descriptor(adapter);
+    descriptor.required_features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+    // SAFETY: only shaders of this crate name cooperative matrices, and only where `Caps` says that
+    // the device has them; each is validated, and compared with a result of the host before use.
+    descriptor.experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+    let opened = open_device(adapter, &descriptor);
+    opened.inspect_err(|error| log::warn!("without cooperative matrices: {error}")).ok()
+}
+
+/// Side of the square tiles of f16 with f32 sums that WGSL can name and the adapter multiplies.
+fn matrix_side(adapter: &wgpu::Adapter) -> Option<u32> {
+    use wgpu::CooperativeScalarType as Scalar;
+    if !adapter.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+        return None;
+    }
+    let sizes = adapter.cooperative_matrix_properties();
+    let has = |side: u32| {
+        sizes.iter().any(|size| {
+            [size.m_size, size.n_size, size.k_size] == [side; 3]
+                && (size.ab_type, size.cr_type) == (Scalar::F16, Scalar::F32)
+        })
+    };
+    [16, 8].into_iter().find(|&side| has(side))
 }
 
 fn ranked_adapters() -> Vec<wgpu::Adapter> {
@@ -186,6 +228,8 @@ fn caps_of(adapter: &wgpu::Adapter, device: &wgpu::Device) -> Caps {
         subgroup_min: info.subgroup_min_size,
         subgroup_max: info.subgroup_max_size,
         f16: features.contains(wgpu::Features::SHADER_F16),
+        cooperative_matrix: matrix_side(adapter)
+            .filter(|_| features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)),
         immediates: features.contains(wgpu::Features::IMMEDIATES) && limits.max_immediate_size >= 128,
         max_workgroup_invocations: limits.max_compute_invocations_per_workgroup,
         max_workgroup_bytes: limits.max_compute_workgroup_storage_size,

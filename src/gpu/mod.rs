@@ -9,11 +9,13 @@ mod pipeline;
 mod profile;
 mod program;
 mod scope;
+mod timing;
 
 pub use adapter::{AdapterSummary, GpuOptions};
 pub use buffer::Buffer;
 pub use profile::DispatchTime;
 pub use program::{Dispatch, Program, Readback};
+pub use timing::Elapsed;
 /// The version of wgpu whose adapters, devices and queues [`Gpu::from_wgpu`] takes.
 pub use wgpu;
 

@@ -52,6 +52,9 @@ pub struct Caps {
     pub subgroup_max: u32,
     /// Whether `enable f16` is there.
     pub f16: bool,
+    /// Side of the square tiles that subgroups multiply, f16 by f16 with f32 sums, where the
+    /// hardware has matrix units: 16 on Vulkan, 8 on Metal.
+    pub cooperative_matrix: Option<u32>,
     /// Whether parameters can be immediates (push constants).
     pub immediates: bool,
     /// Most invocations in a workgroup.
@@ -104,6 +107,7 @@ impl Caps {
             subgroup_min: 4,
             subgroup_max: 128,
             f16: false,
+            cooperative_matrix: None,
             immediates: false,
             max_workgroup_invocations: 256,
             max_workgroup_bytes: 16 << 10,
@@ -134,7 +138,13 @@ impl Caps {
             ("vulkan minimum", minimum),
             (
                 "nvidia",
-                Self { subgroup_min: 32, subgroup_max: 32, max_workgroup_bytes: 48 << 10, ..gpu.clone() },
+                Self {
+                    subgroup_min: 32,
+                    subgroup_max: 32,
+                    cooperative_matrix: Some(16),
+                    max_workgroup_bytes: 48 << 10,
+                    ..gpu.clone()
+                },
             ),
             ("amd", Self { subgroup_min: 64, subgroup_max: 64, ..gpu.clone() }),
             (
@@ -148,6 +158,7 @@ impl Caps {
                     backend: Backend::Metal,
                     subgroup_min: 32,
                     subgroup_max: 32,
+                    cooperative_matrix: Some(8),
                     ..gpu.clone()
                 },
             ),

@@ -103,6 +103,12 @@ impl OnnxModel {
         plans.map(|plan| state.session.dispatches(plan)).sum()
     }
 
+    /// Graphs that were planned so far: those of a run are submitted one after the other.
+    pub fn graphs(&self) -> usize {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.traces.values().flatten().map(|trace| trace.plans().count()).sum()
+    }
+
     /// Computes all outputs, in the file's order.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 mod cases;
 
 use super::strided::broadcast_strides;
-use super::{Expect, Op};
+use super::{Cost, Expect, Op};
 use crate::kernel::{Caps, Form, Kernel, Launches, MAX_ITERATIONS, Operand, count, groups, params};
 use crate::tensor::{DType, Shape, Spec, Tensor};
 use crate::{Error, Result};
@@ -340,6 +340,13 @@ impl Op for Attention {
             .workgroups([tiles * chunks, pairs.min(FOLD), pairs.div_ceil(FOLD)])
             .work(work.saturating_mul(problem.head_dim + problem.value_dim) as u64)
             .into())
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        let Ok(problem) = self.problem(inputs) else { return Cost::default() };
+        let pairs = problem.batches * self.heads * problem.tokens * problem.keys;
+        let products = pairs.saturating_mul(problem.head_dim + problem.value_dim);
+        Cost::of_traffic(inputs, outputs).products(products).functions(pairs)
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

@@ -4,7 +4,7 @@
 
 use super::attention::{TILES, scale_and_cap};
 use super::cases::{Case, Random};
-use super::{Expect, Inputs, Op};
+use super::{Cost, Expect, Inputs, Op};
 use crate::kernel::{Caps, Form, Kernel, Launch, Launches, Operand, groups, params};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
@@ -305,6 +305,22 @@ impl Op for CachedAttention {
             return Ok(self.launch_tiles(rows, dims[0], dims[2]).into());
         }
         Ok(self.launch_shared(caps, rows, dims[0], dims[2]))
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        let (q, keys) = (&inputs[0].shape, &inputs[1].shape.dims());
+        let (rows, context) = (q.dims()[0], keys[2]);
+        let window = self.window.map_or(context, |window| context.min(window as usize));
+        // The rows of a prompt are the last ones of their sequence, others the last of one each.
+        let seen = |row: usize| {
+            let before = if self.one_sequence { rows - 1 - row.min(rows - 1) } else { 0 };
+            window.min(context.saturating_sub(before))
+        };
+        let pairs = self.heads * (0..rows).map(seen).sum::<usize>();
+        let read = if self.one_sequence { context.min(window + rows) } else { rows * window };
+        let cached = 2 * 4 * self.kv_heads * read * head_pitch(self.head_dim);
+        let bytes = Cost::of_traffic(&inputs[..1], outputs).bytes + cached as u64;
+        Cost { bytes, ..Cost::default() }.products(2 * pairs * self.head_dim).functions(pairs)
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

@@ -10,7 +10,7 @@ mod pack;
 mod winograd;
 
 use super::image::{indices, offset};
-use super::{ChannelsLast, Expect, ImageDims, ImageOrder, Linear, Op, Preparation, ResidualPlace};
+use super::{ChannelsLast, Cost, Expect, ImageDims, ImageOrder, Linear, Op, Preparation, ResidualPlace};
 use super::{UnaryFn, Window};
 use crate::kernel::{Caps, Form, Launches, Layout};
 use crate::tensor::{DType, Spec, Tensor};
@@ -152,6 +152,11 @@ impl Op for Conv {
     fn with_residual(&self) -> Option<Arc<dyn Op>> {
         let residual = Some(ResidualPlace::AfterActivation);
         self.residual.is_none().then(|| Arc::new(Self { residual, ..self.clone() }) as Arc<dyn Op>)
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        let taps: usize = inputs[1].shape.dims()[1..].iter().product();
+        Cost::of_traffic(inputs, outputs).products(outputs[0].elements() * taps)
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

@@ -3,7 +3,7 @@
 use super::cases::{Case, Random};
 use super::conv::{Epilogue, ImplicitGemm, PackRuns, not_lowered, operands};
 use super::image::{indices, offset};
-use super::{ChannelsLast, ImageDims, ImageOrder, Op, ResidualPlace, UnaryFn, Window};
+use super::{ChannelsLast, Cost, ImageDims, ImageOrder, Op, ResidualPlace, UnaryFn, Window};
 use crate::kernel::{Caps, Launches, Layout};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
@@ -153,6 +153,11 @@ impl Op for ConvTranspose {
     fn with_residual(&self) -> Option<Arc<dyn Op>> {
         let residual = Some(ResidualPlace::AfterActivation);
         self.residual.is_none().then(|| Arc::new(Self { residual, ..self.clone() }) as Arc<dyn Op>)
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        let taps: usize = inputs[1].shape.dims()[1..].iter().product();
+        Cost::of_traffic(inputs, outputs).products(inputs[0].elements() * taps)
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

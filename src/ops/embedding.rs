@@ -1,7 +1,7 @@
 //! Rows of a table by their ids.
 
 use super::cases::{Case, Random};
-use super::{Expect, Inputs, Op};
+use super::{Cost, Expect, Inputs, Op};
 use crate::kernel::{
     Caps, Kernel, Launch, Launches, Layout, Operand, Spread, count, params, row_parts, row_pitch,
 };
@@ -80,6 +80,12 @@ impl Op for Embedding {
 
     fn layout(&self, input: usize) -> Layout {
         if input == 0 { Layout::Rows } else { Layout::Plain }
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        // Only the rows that are asked for.
+        let rows = inputs[1].elements() * inputs[0].shape.dims()[1] * inputs[0].dtype.size();
+        Cost { bytes: rows as u64 + Cost::of_traffic(&inputs[1..], outputs).bytes, ..Cost::default() }
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

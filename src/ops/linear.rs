@@ -3,7 +3,7 @@
 
 mod cases;
 
-use super::{Expect, Op, UnaryFn};
+use super::{Cost, Expect, Op, UnaryFn};
 use crate::kernel::{Caps, Form, Kernel, Launch, Launches, Layout, Operand};
 use crate::kernel::{count, groups, params, row_parts, row_pitch};
 use crate::tensor::{DType, Spec, Tensor};
@@ -186,6 +186,11 @@ impl Op for Linear {
     fn with_residual(&self) -> Option<Arc<dyn Op>> {
         let residual = Some(ResidualPlace::AfterActivation);
         self.residual.is_none().then(|| Arc::new(Self { residual, ..*self }) as Arc<dyn Op>)
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        let (rows, inner) = inputs[0].shape.rows_and_cols();
+        Cost::of_traffic(inputs, outputs).products(rows * inner * inputs[1].shape.dims()[0])
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

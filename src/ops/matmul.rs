@@ -1,7 +1,7 @@
 //! Batched matrix products of activations, with broadcasting.
 
 use super::cases::{Case, Random};
-use super::{Expect, Inputs, Op};
+use super::{Cost, Expect, Inputs, Op};
 use crate::kernel::{Caps, Form, Kernel, Launches, count, groups, params};
 use crate::tensor::{DType, Shape, Spec, Tensor};
 use crate::{Error, Result};
@@ -221,6 +221,11 @@ impl Op for MatMul {
             .workgroups([groups(n, tile_columns), groups(m, tile_rows).min(FOLD), count(batches).min(FOLD)])
             .work((batches * m * n * k) as u64)
             .into())
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        let Ok(Problem { a, .. }) = self.problem(inputs) else { return Cost::default() };
+        Cost::of_traffic(inputs, outputs).products(outputs[0].elements() * a.cols)
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

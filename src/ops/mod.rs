@@ -15,6 +15,7 @@ mod cast;
 mod concat;
 mod conv;
 mod conv_transpose;
+mod cost;
 mod count_tokens;
 mod cumsum;
 mod depth_space;
@@ -71,6 +72,7 @@ pub use cast::Cast;
 pub use concat::Concat;
 pub use conv::Conv;
 pub use conv_transpose::ConvTranspose;
+pub use cost::Cost;
 pub use count_tokens::CountTokens;
 pub use cumsum::CumSum;
 pub use depth_space::{DepthMode, DepthToSpace, SpaceToDepth};
@@ -179,6 +181,11 @@ pub trait Op: std::fmt::Debug + Send + Sync + std::any::Any {
     /// # Errors
     /// When this device cannot run it, with the limit that is exceeded.
     fn launch(&self, caps: &Caps, inputs: &[Spec], outputs: &[Spec]) -> Result<Launches>;
+
+    /// What it takes at least; called only with specs that [`infer`](Self::infer) accepted.
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        Cost::of_traffic(inputs, outputs)
+    }
 
     /// How this operator wants an input to lie in memory.
     fn layout(&self, _input: usize) -> Layout {

@@ -3,7 +3,7 @@
 
 mod cases;
 
-use super::{Expect, Inputs, Op, UnaryFn};
+use super::{Cost, Expect, Inputs, Op, UnaryFn};
 use crate::kernel::{Caps, Kernel, Launch, Launches, Operand, Spread, count, params};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
@@ -238,6 +238,10 @@ impl Op for Recurrent {
             steps.flat_map(|step| cells.iter().map(move |&cell| self.step(caps, sizes, step, cell)));
         let scratch = if cells.len() == 2 { vec![outputs[1].clone()] } else { Vec::new() };
         Ok(Launches { steps: launches.collect(), scratch })
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        Cost::of_traffic(inputs, outputs).products(outputs[0].elements() * inputs[1].shape.dims()[1])
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

@@ -1,7 +1,7 @@
 //! Softmax over the last axis.
 
 use super::cases::{Case, ROW_SHAPES, Random};
-use super::{Expect, Inputs, Op};
+use super::{Cost, Expect, Inputs, Op};
 use crate::Result;
 use crate::kernel::{Caps, Kernel, Launches, RowSpread, params};
 use crate::tensor::{DType, Spec, Tensor};
@@ -41,6 +41,10 @@ impl Op for Softmax {
             Params { rows: spread.rows, rows_per_group: spread.rows_per_group, chunks: spread.chunks };
         let launch = spread.launch(&SOFTMAX).variant("logarithm", self.logarithm).params(params);
         Ok(launch.bind_all(1, 1).into())
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        Cost::of_traffic(inputs, outputs).functions(inputs[0].elements())
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

@@ -42,10 +42,22 @@ pub(crate) fn graph(nodes: &[Vec<u8>], inputs: &[Vec<u8>], outputs: &[Vec<u8>], 
 
 /// A node of the standard's domain with encoded attributes.
 pub(crate) fn node(operator: &str, inputs: &[&str], outputs: &[&str], attributes: &[Vec<u8>]) -> Vec<u8> {
+    node_of("", operator, inputs, outputs, attributes)
+}
+
+/// A node of a domain with encoded attributes.
+pub(crate) fn node_of(
+    domain: &str,
+    operator: &str,
+    inputs: &[&str],
+    outputs: &[&str],
+    attributes: &[Vec<u8>],
+) -> Vec<u8> {
     let list = |tag: u64, names: &[&str]| names.iter().flat_map(|name| bytes(tag, name)).collect::<Vec<u8>>();
     let name = format!("the {operator}");
     let attributes = attributes.iter().flat_map(|attribute| bytes(5, attribute)).collect::<Vec<u8>>();
-    [list(1, inputs), list(2, outputs), bytes(3, name), bytes(4, operator), attributes].concat()
+    let domain = if domain.is_empty() { Vec::new() } else { bytes(7, domain) };
+    [list(1, inputs), list(2, outputs), bytes(3, name), bytes(4, operator), attributes, domain].concat()
 }
 
 /// An attribute: its field and content, and the number of its kind.

@@ -1,20 +1,17 @@
 //! `wginfer bench`: the speed of models and kernels on this adapter.
 
 use crate::args::{DTypeName, GlobalFlags};
+use crate::bench_onnx::{self, OnnxArgs};
+use crate::bench_output::{MeasureFlags, Reports, expect_folder, write_file};
 use crate::failure::Failure;
 use crate::model;
-use crate::terminal;
 use clap::{Args, Subcommand};
-use serde::Serialize;
-use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
-use wginfer::bench::{ImageShape, ModelShape, TextReport, VisionReport};
-use wginfer::bench::{
-    measure_image_model, measure_image_shape, measure_kernels, measure_model, measure_shape,
-};
-use wginfer::gpu::{Gpu, GpuOptions};
+use wginfer::bench::{ImageShape, KernelReport, Limits, ModelShape, TextReport, VisionReport};
+use wginfer::bench::{measure_image_model, measure_image_shape, measure_kernels};
+use wginfer::bench::{measure_limits, measure_model, measure_shape, roofline};
 use wginfer::tensor::DType;
 use wginfer::text::TextModel;
 
@@ -24,7 +21,11 @@ Examples:
   wginfer bench text --shape 15m --dtype f16
   wginfer bench vision
   wginfer bench vision --shape resnet50 --dtype f16
-  wginfer bench kernels --only linear";
+  wginfer bench onnx model.onnx --shape x=1x3x224x224
+  wginfer bench kernels --only gemm --plot roofline.svg
+  wginfer bench kernels --json=before.json
+  wginfer bench kernels --compare before.json
+  wginfer bench limits";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -39,8 +40,12 @@ enum What {
     Text(TextArgs),
     /// Speed of a network for images: one image, batches, each layer, memory between layers
     Vision(VisionArgs),
-    /// Speed of single kernels at shapes of real models
+    /// Speed of ONNX models: a run, the first result, dispatches, memory
+    Onnx(OnnxArgs),
+    /// Speed of single kernels at shapes of real models, as a part of what the adapter can do
     Kernels(KernelsArgs),
+    /// What the adapter can do at best: arithmetic, memory, dispatches, submits
+    Limits(LimitsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -54,12 +59,8 @@ struct TextArgs {
     /// Dtype of the matrices on the GPU [default: that of the files; f32 for a shape]
     #[arg(long, value_enum)]
     dtype: Option<DTypeName>,
-    /// Measured runs, of which the median is shown
-    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = parse_runs)]
-    runs: usize,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    measure: MeasureFlags,
 }
 
 #[derive(Debug, Args)]
@@ -73,96 +74,103 @@ struct VisionArgs {
     /// Dtype of the weights on the GPU [default: that of the files; f32 for a shape]
     #[arg(long, value_enum)]
     dtype: Option<DTypeName>,
-    /// Measured runs, of which the median is shown
-    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = parse_runs)]
-    runs: usize,
-    /// Print one JSON object for each network, a line each
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    measure: MeasureFlags,
 }
 
 #[derive(Debug, Args)]
 struct KernelsArgs {
-    /// Measure only kernels whose name contains this
+    /// Measure only kernels whose name or family contains this
     #[arg(long, value_name = "PART", default_value = "", hide_default_value = true)]
     only: String,
-    /// Measured runs, of which the median is shown
-    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = parse_runs)]
-    runs: usize,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    /// Draw the kernels under the adapter's ceilings (a roofline), as SVG
+    #[arg(long, value_name = "OUT.SVG")]
+    plot: Option<PathBuf>,
+    #[command(flatten)]
+    measure: MeasureFlags,
 }
 
-fn parse_runs(text: &str) -> Result<usize, String> {
-    let runs = text.parse().ok().filter(|runs| (1..=1000).contains(runs));
-    runs.ok_or_else(|| "expected a whole number from 1 to 1000".to_owned())
+#[derive(Debug, Args)]
+struct LimitsArgs {
+    #[command(flatten)]
+    measure: MeasureFlags,
 }
 
 /// Runs the command. `started` is when the process began.
 pub(crate) fn run(args: &BenchArgs, global: &GlobalFlags, started: Instant) -> Result<ExitCode, Failure> {
     match &args.what {
-        What::Text(args) => {
-            show(&text(args, global, started)?, args.json)?;
+        What::Text(args) => text(args, global, started),
+        What::Vision(args) => vision(args, global, started),
+        What::Kernels(args) => kernels(args, global),
+        What::Limits(args) => {
+            let mut reports = Reports::of::<Limits>(&args.measure)?;
+            reports.show(&measure_limits(&args.measure.open(global)?, args.measure.runs)?)?;
+            reports.finish()?;
             Ok(ExitCode::SUCCESS)
         }
-        What::Vision(args) => {
-            vision(args, global, started)?;
-            Ok(ExitCode::SUCCESS)
-        }
-        What::Kernels(args) => {
-            let report = measure_kernels(&open(global)?, args.runs, &args.only)?;
-            show(&report, args.json)?;
-            let wrong = report.rows.iter().any(|row| row.mismatch.is_some());
-            Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-        }
+        What::Onnx(args) => bench_onnx::run(args, global, started),
     }
 }
 
-fn show(report: &(impl Serialize + Display), json: bool) -> Result<(), Failure> {
-    if json { terminal::write_json(report) } else { terminal::write(&report.to_string()) }
-}
-
-fn open(global: &GlobalFlags) -> Result<Gpu, Failure> {
-    Ok(Gpu::open(&GpuOptions { adapter: global.adapter.clone(), checked: false })?)
-}
-
-fn vision(args: &VisionArgs, global: &GlobalFlags, started: Instant) -> Result<(), Failure> {
-    let dtype: Option<DType> = args.dtype.map(Into::into);
-    if let Some(model) = &args.model {
-        let report = measure_image_model(&open(global)?, model, dtype, args.runs, started)?;
-        return show(&report, args.json);
+fn kernels(args: &KernelsArgs, global: &GlobalFlags) -> Result<ExitCode, Failure> {
+    let mut reports = Reports::of::<KernelReport>(&args.measure)?;
+    if let Some(file) = &args.plot {
+        expect_folder(file)?;
     }
-    let shapes = match &args.shape {
-        Some(name) => {
+    let report = measure_kernels(&args.measure.open(global)?, args.measure.runs, &args.only)?;
+    reports.show(&report)?;
+    reports.finish()?;
+    if let Some(file) = &args.plot {
+        write_file(file, &roofline(&report))?;
+    }
+    let wrong = report.rows.iter().any(|row| row.mismatch.is_some());
+    Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn vision(args: &VisionArgs, global: &GlobalFlags, started: Instant) -> Result<ExitCode, Failure> {
+    let (dtype, measure) = (args.dtype.map(DType::from), &args.measure);
+    let shapes = match (&args.model, &args.shape) {
+        (Some(_), _) => Vec::new(),
+        (None, Some(name)) => {
             vec![ImageShape::named(name).map_err(|error| Failure::Usage(error.to_string()))?]
         }
-        None => ImageShape::ALL.to_vec(),
+        (None, None) => ImageShape::ALL.to_vec(),
     };
+    let mut reports = Reports::of::<VisionReport>(measure)?;
+    if let Some(model) = &args.model {
+        let gpu = measure.open(global)?;
+        reports.show(&measure_image_model(&gpu, model, dtype, measure.runs, started)?)?;
+    }
     let mut started = started;
     for shape in shapes {
         // Each network gets a device of its own, so that its first output compiles its shaders.
-        let dtype = dtype.unwrap_or(DType::F32);
-        let report: VisionReport = measure_image_shape(&open(global)?, shape, dtype, args.runs, started)?;
-        show(&report, args.json)?;
+        let (gpu, dtype) = (measure.open(global)?, dtype.unwrap_or(DType::F32));
+        reports.show(&measure_image_shape(&gpu, shape, dtype, measure.runs, started)?)?;
         started = Instant::now();
     }
-    Ok(())
+    reports.finish()?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn text(args: &TextArgs, global: &GlobalFlags, started: Instant) -> Result<TextReport, Failure> {
-    let dtype: Option<DType> = args.dtype.map(Into::into);
-    if let Some(name) = &args.shape {
-        let shape = ModelShape::named(name).map_err(|error| Failure::Usage(error.to_string()))?;
-        return Ok(measure_shape(&open(global)?, shape, dtype.unwrap_or(DType::F32), args.runs, started)?);
+fn text(args: &TextArgs, global: &GlobalFlags, started: Instant) -> Result<ExitCode, Failure> {
+    let (dtype, runs) = (args.dtype.map(DType::from), args.measure.runs);
+    let shape = args.shape.as_deref().map(ModelShape::named).transpose();
+    let shape = shape.map_err(|error| Failure::Usage(error.to_string()))?;
+    let mut reports = Reports::of::<TextReport>(&args.measure)?;
+    if let Some(shape) = shape {
+        let gpu = args.measure.open(global)?;
+        reports.show(&measure_shape(&gpu, shape, dtype.unwrap_or(DType::F32), runs, started)?)?;
+    } else {
+        let folder = model::find_folder(args.model.as_deref(), global)?;
+        let mut builder = TextModel::builder().gpu(&args.measure.open(global)?);
+        if let Some(dtype) = dtype {
+            builder = builder.dtype(dtype);
+        }
+        let name = folder.to_str().ok_or_else(|| {
+            Failure::Other(format!("{}: the path of a model must be UTF-8", folder.display()))
+        })?;
+        reports.show(&measure_model(builder, name, runs, started)?)?;
     }
-    let folder = model::find_folder(args.model.as_deref(), global)?;
-    let mut builder = TextModel::builder().gpu(&open(global)?);
-    if let Some(dtype) = dtype {
-        builder = builder.dtype(dtype);
-    }
-    let name = folder
-        .to_str()
-        .ok_or_else(|| Failure::Other(format!("{}: the path of a model must be UTF-8", folder.display())))?;
-    Ok(measure_model(builder, name, args.runs, started)?)
+    reports.finish()?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,8 @@
 mod adapters;
 mod args;
 mod bench;
+mod bench_onnx;
+mod bench_output;
 mod chat;
 mod check;
 mod classify;

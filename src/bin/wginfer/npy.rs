@@ -144,6 +144,11 @@ impl Archive {
         parse(&bytes).map(Some).map_err(fail)
     }
 
+    /// The array that stands for an output of a case.
+    pub(crate) fn output(&mut self, name: &str, case: &str) -> Result<Option<OnnxTensor>> {
+        self.find(&[format!("{case}.out.{name}"), format!("out.{name}"), name.to_owned()])
+    }
+
     /// Names of all arrays.
     pub(crate) fn names(&self) -> Vec<String> {
         let names = (0..self.zip.len()).filter_map(|index| self.zip.name_for_index(index)?.ok());

@@ -62,6 +62,46 @@ pub(crate) fn collect(
     flags: &InputFlags,
     case: &str,
 ) -> Result<Vec<(String, OnnxTensor)>, Failure> {
+    let found = given(wanted, flags, case)?;
+    in_order(wanted, found)
+}
+
+/// The same; inputs that are not given are random numbers where the file declares their sizes.
+pub(crate) fn collect_or_random(
+    wanted: &[OnnxValueInfo],
+    flags: &InputFlags,
+    case: &str,
+) -> Result<Vec<(String, OnnxTensor)>, Failure> {
+    let mut found = given(wanted, flags, case)?;
+    let mut seed = flags.seed;
+    for input in wanted.iter().filter(|input| !found.contains_key(&input.name)).collect::<Vec<_>>() {
+        if let Some(dims) = declared_sizes(input) {
+            found.insert(input.name.clone(), random_input(input, &dims, &mut seed)?);
+        }
+    }
+    in_order(wanted, found)
+}
+
+/// The sizes that the file declares, if it declares all.
+fn declared_sizes(input: &OnnxValueInfo) -> Option<Vec<usize>> {
+    let size = |dim: &DeclaredDim| match dim {
+        DeclaredDim::Size(size) => Some(*size),
+        DeclaredDim::Named(_) | DeclaredDim::Any => None,
+    };
+    input.dims.as_ref()?.iter().map(size).collect()
+}
+
+fn random_input(input: &OnnxValueInfo, dims: &[usize], seed: &mut u64) -> Result<OnnxTensor, Failure> {
+    random(input.element.unwrap_or(ElementType::Float), dims, seed)
+        .map_err(|message| Failure::Other(format!("input `{}`: {message}", input.name)))
+}
+
+/// The inputs that the command line gives.
+fn given(
+    wanted: &[OnnxValueInfo],
+    flags: &InputFlags,
+    case: &str,
+) -> Result<BTreeMap<String, OnnxTensor>, Failure> {
     let mut found: BTreeMap<String, OnnxTensor> = BTreeMap::new();
     let find = |name: &str| {
         wanted.iter().find(|input| input.name == name).ok_or_else(|| {
@@ -92,10 +132,15 @@ pub(crate) fn collect(
     let mut seed = flags.seed;
     for (name, dims) in &flags.shape {
         let input = find(name)?;
-        let tensor = random(input.element.unwrap_or(ElementType::Float), dims, &mut seed)
-            .map_err(|message| Failure::Other(format!("input `{name}`: {message}")))?;
-        found.insert(name.clone(), tensor);
+        found.insert(name.clone(), random_input(input, dims, &mut seed)?);
     }
+    Ok(found)
+}
+
+fn in_order(
+    wanted: &[OnnxValueInfo],
+    mut found: BTreeMap<String, OnnxTensor>,
+) -> Result<Vec<(String, OnnxTensor)>, Failure> {
     let missing: Vec<String> =
         wanted.iter().filter(|input| !found.contains_key(&input.name)).map(describe).collect();
     if !missing.is_empty() {

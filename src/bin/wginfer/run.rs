@@ -141,7 +141,7 @@ pub(crate) fn run(args: &RunArgs, global: &GlobalFlags, started: Instant) -> Res
     let mut rows = Vec::new();
     for (name, tensor) in &outputs {
         let file = args.output.as_deref().map(|folder| save(folder, name, tensor)).transpose()?;
-        let wanted = golden.as_mut().map(|golden| wanted(golden, name, &args.case)).transpose()?.flatten();
+        let wanted = golden.as_mut().map(|golden| golden.output(name, &args.case)).transpose()?.flatten();
         rows.push(OutputRow::new(name, tensor, file, wanted, Tolerance::new(args.atol, args.rtol)));
     }
     if let (Some(golden), true) = (&golden, rows.iter().all(|row| row.compared.is_none())) {
@@ -187,11 +187,6 @@ fn show(report: &Report, json: bool, global: &GlobalFlags) -> Result<(), Failure
         ));
     }
     Ok(())
-}
-
-/// The array that an output is compared with.
-fn wanted(golden: &mut Archive, name: &str, case: &str) -> Result<Option<OnnxTensor>, Error> {
-    golden.find(&[format!("{case}.out.{name}"), format!("out.{name}"), name.to_owned()])
 }
 
 /// Writes an output to a file of its name.

@@ -1,7 +1,7 @@
 //! Convolutions of each channel by itself.
 
 use super::super::image::three;
-use super::super::{Expect, Op, Preparation, ResidualPlace, Window};
+use super::super::{Cost, Expect, Op, Preparation, ResidualPlace, Window};
 use super::{Epilogue, lowered};
 use crate::kernel::{Caps, Form, Kernel, Launch, Launches, Operand, Spread, count, params};
 use crate::tensor::{DType, Spec, Tensor};
@@ -197,6 +197,10 @@ impl Op for Depthwise {
             .bind(bindings)
             .work((outputs[0].elements() * self.window.taps()) as u64);
         Ok(launch.into())
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        Cost::of_traffic(inputs, outputs).products(outputs[0].elements() * self.window.taps())
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

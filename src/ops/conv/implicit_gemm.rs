@@ -2,7 +2,7 @@
 //! of patches.
 
 use super::super::image::three;
-use super::super::{Expect, Op, ResidualPlace, Window};
+use super::super::{Cost, Expect, Op, ResidualPlace, Window};
 use super::pack::{PANEL, PackRuns};
 use super::{Epilogue, lowered};
 use crate::kernel::{Caps, Kernel, Launch, Launches, Layout, Operand, RowPart};
@@ -109,6 +109,12 @@ impl Op for ImplicitGemm {
 
     fn layout(&self, input: usize) -> Layout {
         if input == 1 { Layout::Rows } else { Layout::Plain }
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        let problem = Problem::new(self, &inputs[0], &outputs[0]);
+        let products = problem.rows * problem.phases * problem.outputs * problem.products(self);
+        Cost::of_traffic(inputs, outputs).products(products)
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

@@ -1,6 +1,6 @@
 //! Convolutions with 3x3 kernels and a stride of 1 by fewer multiplications.
 
-use super::super::{Expect, Op, Preparation, ResidualPlace, Window};
+use super::super::{Cost, Expect, Op, Preparation, ResidualPlace, Window};
 use super::implicit_gemm::ImplicitGemm;
 use super::pack::PackRuns;
 use super::{Conv, Epilogue, lowered};
@@ -177,6 +177,11 @@ impl Op for Winograd {
 
     fn layout(&self, input: usize) -> Layout {
         if input == 1 { Layout::Rows } else { Layout::Plain }
+    }
+
+    fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        let taps: usize = self.pack.weight.shape.dims()[1..].iter().product();
+        Cost::of_traffic(inputs, outputs).products(outputs[0].elements() * taps)
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

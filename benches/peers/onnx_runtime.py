@@ -1,0 +1,170 @@
+"""ONNX Runtime on one model: prints one JSON line.
+
+usage: onnx_runtime.py prepare MODEL ARRAYS.npz SPEC.json
+       onnx_runtime.py (webgpu|cpu) MODEL ARRAYS.npz RUNS TOLERANCE
+       onnx_runtime.py nodes MODEL ARRAYS.npz
+
+`prepare` writes inputs as in.NAME and what the CPU provider computes of them without graph
+optimisation as out.NAME. `webgpu` and `cpu` compare their outputs with these before they are
+timed. `nodes` runs with profiling and says which nodes ran where.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+
+
+def process_start():
+    """When this process began, from the kernel, so that the interpreter and imports count."""
+    try:
+        with open("/proc/self/stat") as stat, open("/proc/uptime") as uptime:
+            ticks = int(stat.read().rsplit(")", 1)[1].split()[19])
+            age = float(uptime.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+            return time.time() - age
+    except OSError:
+        return time.time()
+
+
+STARTED = process_start()
+
+import numpy as np  # noqa: E402
+import onnxruntime as ort  # noqa: E402
+
+TYPES = {"float16": np.float16, "float": np.float32, "int64": np.int64, "int32": np.int32}
+
+
+def session(model, provider, optimised=True, profile=None):
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    # Waiting threads of the CPU provider would take the processors from a software adapter.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if provider == "webgpu" else "1")
+    if not optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if profile:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile
+    # wginfer's shaders run without run-time checks as well.
+    webgpu = ("WebGpuExecutionProvider", {"validationMode": "disabled"})
+    providers = [webgpu] if provider == "webgpu" else ["CPUExecutionProvider"]
+    made = ort.InferenceSession(model, options, providers=providers)
+    if provider == "webgpu" and "WebGpuExecutionProvider" not in made.get_providers():
+        raise RuntimeError("the package has no WebGPU provider, or it found no adapter")
+    return made
+
+
+def made_input(spec, dtype, random):
+    """An array of SPEC: {"dims": [...], "kind": "normal" | "ids" | "ones" | "range", "below": n}."""
+    dims, kind = spec["dims"], spec["kind"]
+    if kind == "normal":
+        return random.standard_normal(dims).astype(dtype)
+    if kind == "ids":
+        return random.integers(0, spec["below"], dims).astype(dtype)
+    if kind == "ones":
+        return np.ones(dims, dtype)
+    if kind == "zeros":
+        return np.zeros(dims, dtype)
+    raise ValueError(f"unknown kind of input {kind}")
+
+
+def prepare(model, file, spec):
+    spec, random = json.loads(spec), np.random.default_rng(0)
+    made = session(model, "cpu", optimised=False)
+    golden = np.load(spec["golden"]) if "golden" in spec else {}
+    arrays = {}
+    for value in made.get_inputs():
+        name = f"{spec.get('case', 'case0')}.in.{value.name}"
+        if name in golden:
+            arrays[value.name] = golden[name]
+        else:
+            dtype = TYPES[value.type.removeprefix("tensor(").removesuffix(")")]
+            arrays[value.name] = made_input(spec["inputs"][value.name], dtype, random)
+    outputs = dict(zip([value.name for value in made.get_outputs()], made.run(None, arrays)))
+    inputs = {f"in.{name}": array for name, array in arrays.items()}
+    np.savez(file, **inputs, **{f"out.{name}": array for name, array in outputs.items()})
+    shapes = [f"{name} {list(array.shape)}" for name, array in arrays.items()]
+    return {"inputs": shapes}
+
+
+def feed_of(made, arrays):
+    return {value.name: arrays[f"in.{value.name}"] for value in made.get_inputs()}
+
+
+def compare(made, outputs, arrays, tolerance):
+    """What is wrong with the outputs; None if nothing is."""
+    for value, got in zip(made.get_outputs(), outputs):
+        want = arrays[f"out.{value.name}"]
+        if got.shape != want.shape:
+            return f"{value.name} has the shape {got.shape}, expected {want.shape}"
+        difference = np.abs(got.astype(np.float64) - want.astype(np.float64))
+        if not np.all(difference <= tolerance + tolerance * np.abs(want.astype(np.float64))):
+            return f"{value.name} differs by up to {np.nanmax(difference):.3g}"
+    return None
+
+
+def driver():
+    """The Vulkan driver that this process has loaded, which shows where WebGPU ran."""
+    with open("/proc/self/maps") as maps:
+        names = {os.path.basename(line.split()[-1]) for line in maps if "libvulkan_" in line}
+    return ", ".join(sorted(names)) or None
+
+
+def measure(provider, model, file, runs, tolerance):
+    arrays = np.load(file)
+    loading = time.time()
+    made = session(model, provider)
+    feed = feed_of(made, arrays)
+    load = time.time() - loading
+    outputs = made.run(None, feed)
+    first = time.time() - STARTED
+    mismatch = compare(made, outputs, arrays, tolerance)
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        made.run(None, feed)
+        times.append((time.perf_counter() - start) * 1e3)
+    return {
+        "about": f"ONNX Runtime {ort.__version__}",
+        "load_s": load,
+        "first_s": first,
+        "ms": times,
+        "mismatch": mismatch,
+        "driver": driver() if provider == "webgpu" else None,
+    }
+
+
+def nodes(model, file):
+    """Nodes by provider, and how many programs the device itself timed."""
+    arrays = np.load(file)
+    with tempfile.TemporaryDirectory() as folder:
+        made = session(model, "webgpu", profile=os.path.join(folder, "profile"))
+        made.run(None, feed_of(made, arrays))
+        with open(made.end_profiling()) as trace:
+            events = json.load(trace)
+    counts, programs = {}, 0
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            provider = event["args"]["provider"].removesuffix("ExecutionProvider")
+            operators = counts.setdefault(provider, {})
+            operator = event["args"]["op_name"]
+            operators[operator] = operators.get(operator, 0) + 1
+        programs += event.get("cat") == "Api"
+    return {"nodes": counts, "programs": programs, "driver": driver()}
+
+
+def main():
+    what, model, file, *rest = sys.argv[1:]
+    if what == "prepare":
+        report = prepare(model, file, *rest)
+    elif what == "nodes":
+        report = nodes(model, file)
+    else:
+        runs, tolerance = rest
+        report = measure(what, model, file, int(runs), float(tolerance))
+    print(json.dumps(report), flush=True)
+    # Without destructors: those of some drivers crash at exit.
+    os._exit(0)
+
+
+main()

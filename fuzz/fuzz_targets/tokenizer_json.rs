@@ -1,0 +1,7 @@
+//! Runs the target `tokenizer_json` on what libFuzzer makes.
+#![no_main]
+
+#[path = "../targets/mod.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::tokenizer_json(data));

@@ -1,0 +1,28 @@
+// Bandwidth of reading: sums of many vectors of four. An item is one sum: of neighbouring vectors, or
+// of vectors `items` apart, so that neighbouring lanes read neighbouring ones.
+struct Params {
+    items: u32,
+    per_group: u32,
+    rounds: u32,   // of four vectors
+    stride: u32,   // vectors from one to the next of a sum
+    pitch: u32,    // vectors from a sum's first to the next sum's first
+}
+@group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;         // [items * rounds * 4]
+@group(0) @binding(1) var<storage, read_write> output: array<vec4<f32>>;  // [items]
+${params} params: Params;
+
+fn compute(item: u32) {
+    var at = item * params.pitch;
+//# for k in range(4)
+    var sum_${k} = vec4<f32>();
+//# endfor
+    for (var round = 0u; round < params.rounds; round++) {
+//# for k in range(4)
+        sum_${k} += input[at + ${k}u * params.stride];
+//# endfor
+        at += 4u * params.stride;
+    }
+    output[item] = (sum_0 + sum_1) + (sum_2 + sum_3);
+}
+
+//# include "lib/items.wgsl"

@@ -1,0 +1,35 @@
+//! What operators take at least, whatever kernel computes them: what speeds are measured by.
+
+use crate::tensor::Spec;
+
+/// Arithmetic and traffic of an operator.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Multiplications and additions of sums of products, by the definition of the operator.
+    pub flops: u64,
+    /// Exponentials, logarithms and the like.
+    pub functions: u64,
+    /// Bytes of what is read and written, each value once.
+    pub bytes: u64,
+}
+
+impl Cost {
+    /// Reading all inputs and writing all outputs.
+    pub fn of_traffic(inputs: &[Spec], outputs: &[Spec]) -> Self {
+        Self { bytes: inputs.iter().chain(outputs).map(Spec::bytes).sum(), ..Self::default() }
+    }
+
+    /// The same with the multiplications and additions of sums of products.
+    #[must_use]
+    pub fn products(mut self, products: usize) -> Self {
+        self.flops = 2 * products as u64;
+        self
+    }
+
+    /// The same with so many exponentials or the like.
+    #[must_use]
+    pub fn functions(mut self, functions: usize) -> Self {
+        self.functions = functions as u64;
+        self
+    }
+}
