@@ -11,6 +11,7 @@ struct Params {
     first_row: u32,
     part_rows: u32,
     table_rows: u32,
+    from_end: u32,
     scale: f32,
 }
 @group(0) @binding(0) var<storage, read> table: array<WeightVector>;    // [part_rows, pitch]
@@ -26,7 +27,9 @@ fn write(row: u32, column: u32, values: vec4<f32>) {
 fn compute(item: u32) {
     let row = item / params.row_vectors;
     let vector = item % params.row_vectors;
-    let id = ids[row];
+    var id = ids[row];
+    // Negative ids count from the end.
+    if params.from_end == 1u && id >= 0x80000000u { id += params.table_rows; }
     if id >= params.first_row && id < params.first_row + params.part_rows {
         let packed = table[(id - params.first_row) * params.pitch_vectors + vector];
         write(row, vector * 4u, unpack_weight(packed) * params.scale);

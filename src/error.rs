@@ -1,5 +1,7 @@
 //! The one error type. Each variant says what was wrong, where, and what was expected.
 
+#[cfg(any(feature = "text", feature = "vision"))]
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 /// Result with this crate's [`Error`].
@@ -129,4 +131,15 @@ impl Error {
             other => other,
         }
     }
+}
+
+/// Runs code of another crate on bytes that are not trusted. Its panic becomes the text
+/// "`what` panicked" with the message.
+#[cfg(any(feature = "text", feature = "vision"))]
+pub(crate) fn contained<T>(what: &str, run: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        format!("{what} panicked: {}", text.unwrap_or("no message"))
+    })
 }

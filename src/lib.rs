@@ -86,7 +86,7 @@
 //! | `cli` (default) | the `wginfer` program; includes `text` and `vision` |
 //! | `text` | [`text`]: tokenizer, chat template, sampling, generation; [`mod@bench`] |
 //! | `vision` | [`vision`]: photos, preprocessing on the GPU, classification, detection, edges |
-//! | `onnx` | [`mod@onnx`]: models in the ONNX format |
+//! | `onnx` | [`mod@onnx`]: models in the ONNX format; those converted from it run without: [`saved`] |
 //! | `hub` | downloads from a Hugging Face hub into its cache: [`weights::hub`] |
 //!
 //! What a GPU can do is never a feature: [`Caps`](kernel::Caps) says it at run time.
@@ -96,6 +96,7 @@ pub mod bench;
 pub mod cancel;
 pub mod checkpoint;
 pub mod doctor;
+mod element;
 pub mod error;
 pub mod gpu;
 pub mod graph;
@@ -107,6 +108,7 @@ pub mod nn;
 #[cfg(feature = "onnx")]
 pub mod onnx;
 pub mod ops;
+pub mod saved;
 pub mod session;
 pub mod tensor;
 #[cfg(feature = "text")]

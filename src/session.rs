@@ -1,6 +1,7 @@
 //! A session: plans on one device over shared resident weights, states and slot buffers.
 
 mod memory;
+mod states;
 
 pub use memory::{PlannedMemory, default_budget, physical_memory};
 
@@ -12,7 +13,7 @@ use crate::ops::Op;
 use crate::tensor::{Spec, Tensor};
 use crate::{Error, Result};
 use memory::{Resident, WeightKey};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -49,6 +50,8 @@ struct Prepared {
     steps: Vec<(String, &'static str, u64)>,
     inputs: Vec<(String, Spec, Arc<Buffer>)>,
     outputs: Vec<(String, Spec, Arc<Buffer>)>,
+    /// Keeps them resident.
+    weights: Vec<Arc<Buffer>>,
 }
 
 /// One dispatch of a profiled run.
@@ -152,7 +155,7 @@ impl Session {
         uploaded: &mut dyn FnMut(u64),
     ) -> Result<Vec<Prepared>> {
         for weight in plans.iter().flat_map(|plan| &plan.weights) {
-            let key = WeightKey::of(weight);
+            let key = WeightKey::of(weight, self.gpu.caps());
             if !self.weights.contains_key(&key) {
                 let buffers = self.upload(weight, source, uploaded)?;
                 self.weights.insert(key, buffers);
@@ -232,8 +235,11 @@ impl Session {
             })
             .collect::<Result<_>>()?;
         let slots = self.take_slots(plan)?;
-        let weights: Vec<&Vec<Arc<Buffer>>> =
-            plan.weights.iter().map(|weight| &self.weights[&WeightKey::of(weight)]).collect();
+        let weights: Vec<&Vec<Arc<Buffer>>> = plan
+            .weights
+            .iter()
+            .map(|weight| &self.weights[&WeightKey::of(weight, self.gpu.caps())])
+            .collect();
         let resolve = |place: BufferRef| match place {
             BufferRef::Input(index) => inputs[index].2.clone(),
             BufferRef::Weight(index, part) => weights[index][part].clone(),
@@ -258,7 +264,8 @@ impl Session {
             .map(|(name, spec, place)| (name.clone(), spec.clone(), resolve(*place)))
             .collect();
         let steps = plan.steps.iter().map(|step| (step.name.clone(), step.launch.kernel, step.launch.work));
-        Ok(Prepared { program, steps: steps.collect(), inputs, outputs })
+        let weights = weights.into_iter().flatten().cloned().collect();
+        Ok(Prepared { program, steps: steps.collect(), inputs, outputs, weights })
     }
 
     /// Buffers for a plan's slots: its largest slot gets the pool's first buffer, and so on.
@@ -289,11 +296,14 @@ impl Session {
         self.prepared(plan).program.len()
     }
 
-    /// Frees the buffers of plans; weights and states stay.
+    /// Frees the buffers of plans, and weights and constants that no other plan uses; states stay.
     pub fn remove(&mut self, plans: impl IntoIterator<Item = PlanId>) {
         for plan in plans {
             self.plans[plan.0] = None;
         }
+        let used = self.plans.iter().flatten().flat_map(|plan| &plan.weights).map(Arc::as_ptr);
+        let used: HashSet<*const Buffer> = used.collect();
+        self.weights.retain(|_, parts| parts.iter().any(|part| used.contains(&Arc::as_ptr(part))));
     }
 
     fn prepared(&self, plan: PlanId) -> &Prepared {

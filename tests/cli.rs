@@ -147,7 +147,7 @@ fn wrong_usage_exits_with_2() {
     let model = model.to_str().unwrap();
     let table: [(&[&str], &[&str]); 15] = [
         (&["generate"], &["the prompt is missing"]),
-        (&["generate", model], &["is a model folder", "the prompt is missing"]),
+        (&["generate", model], &["is a model: the prompt is missing"]),
         (&["generate", model, "text", "--prompt-ids", "1"], &["given twice", "--prompt-ids"]),
         (&["generate", "x", "--prompt-ids", "1,x"], &["token ids", "`x`"]),
         (&["generate", "x", "--temperature", "-1"], &["`temperature` must be", "-1"]),

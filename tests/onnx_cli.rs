@@ -6,7 +6,9 @@ mod onnx_file;
 #[path = "common/program.rs"]
 mod program;
 
-use onnx_file::{declared, floats, graph, looping_model, model, node, small_model};
+use onnx_file::{
+    attribute, bytes, declared, floats, graph, initializer, looping_model, model, node, small_model,
+};
 use program::{expect_failure, succeed, succeed_json, text, wginfer};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -95,17 +97,35 @@ fn inputs_that_do_not_fit_are_refused() {
     };
     let cut = write("cut.npy", &npy("(2, 3)", &[0.0; 5]));
     let text_file = write("text.npy", b"1 2 3");
-    let mut integers = npy("(1, 3)", &[0.0; 3]);
-    let letter = integers.windows(3).position(|part| part == b"<f4").unwrap() + 1;
-    integers[letter] = b'i';
-    let integers = write("integers.npy", &integers);
+    let rewritten = |old: &[u8; 3], new: &[u8; 3]| {
+        let mut file = npy("(1, 3)", &[0.0; 3]);
+        let start = file.windows(3).position(|part| part == old).unwrap();
+        file[start..start + 3].copy_from_slice(new);
+        file
+    };
+    let integers = write("integers.npy", &rewritten(b"<f4", b"<i4"));
     npz(&folder.join("empty.npz"), &[("z", npy("(1,)", &[0.0]))]);
     let good = write("good.npy", &npy("(1, 3)", &[0.0; 3]));
     let empty = path(folder, "empty.npz");
-    let table: [(&[&str], i32, &[&str]); 9] = [
+    let strings = write("strings.npy", &rewritten(b"<f4", b"<U2"));
+    let swapped = write("swapped.npy", &rewritten(b"<f4", b">f4"));
+    let folder_name = folder.to_str().unwrap();
+    let there = path(folder, "good.npy");
+    let table: [(&[&str], i32, &[&str]); 16] = [
+        (&["run", folder_name], 1, &["is a folder, expected an ONNX file"]),
+        (&["check", folder_name], 1, &["is a folder, expected an ONNX file"]),
+        (&["run", &file, "--input", &strings], 1, &["strings.npy", "elements of type <U2, expected"]),
+        (&["run", &file, "--input", &swapped], 1, &["swapped.npy", "elements of type >f4, expected"]),
+        (&["run", &file, "--input", &good, "--input", &good], 2, &["input `x` is given twice"]),
+        (&["run", &file, "--input", &good, "--output", &there], 1, &["good.npy"]),
+        (&["run", &file, "--shape", "x=1x3", "--profile", folder_name], 1, &[folder_name]),
         (&["run", &file], 2, &["inputs are missing", "x float[n, 3]"]),
         (&["run", &file, "--shape", "z=1"], 2, &["no input `z`", "there are x"]),
-        (&["run", &file, "--shape", "x=1x4"], 1, &["input `x`", "float[1, 4]"]),
+        (
+            &["run", &file, "--shape", "x=1x4"],
+            1,
+            &["input `x` must have the dimensions [n, 3]", "float[1, 4]"],
+        ),
         (&["run", &file, "--shape", "x=3"], 1, &["input `x` must have 2 dimensions", "float[3]"]),
         (&["run", &file, "--shape", "x=999999999999x999999999"], 1, &["input `x`", "elements"]),
         (&["run", &file, "--input", &cut], 1, &["cut.npy", "24 bytes, got 20"]),
@@ -165,6 +185,43 @@ fn check_lists_what_does_not_run() {
     }
 }
 
+/// x by one matrix or by two others, as `which` says; and rows that what comes of it names.
+fn model_of_branches(with_places: bool) -> Vec<u8> {
+    let weight = |name: &str| initializer(onnx_file::tensor(name, 1, &[64, 64], &[0; 4 * 64 * 64]));
+    let out = [floats("out", &[1, 64])];
+    let then = graph(&[node("MatMul", &["x", "a"], &["out"], &[])], &[], &out, &weight("a"));
+    let twice = [node("MatMul", &["x", "b"], &["y"], &[]), node("MatMul", &["y", "c"], &["out"], &[])];
+    let other = graph(&twice, &[], &out, &[weight("b"), weight("c")].concat());
+    let branch = |name: &str, graph: Vec<u8>| attribute(name, bytes(6, graph), 5);
+    let branches = [branch("then_branch", then), branch("else_branch", other)];
+    let mut nodes = vec![node("If", &["which"], &["chosen"], &branches)];
+    let mut outputs = vec![floats("chosen", &[1, 64])];
+    if with_places {
+        nodes.push(node("NonZero", &["chosen"], &["places"], &[]));
+        nodes.push(node("Gather", &["d", "places"], &["rows"], &[]));
+        outputs.push(floats("rows", &[2, -1, 64]));
+    }
+    let inputs = [floats("x", &[1, 64]), declared("which", 9, &[])];
+    model(&graph(&nodes, &inputs, &outputs, &weight("d")))
+}
+
+#[test]
+fn memory_behind_host_steps_is_counted() {
+    let matrix = 4 * 64 * 64;
+    let (_folder, file) = with_file("branches.onnx", &model_of_branches(false));
+    let report = succeed_json(&["check", &file, "--json", "-q"]);
+    // The larger branch, its input, output and what is between.
+    assert_eq!(report["memory_weights"], json!(2 * matrix), "{report}");
+    assert_eq!(report["memory_is_complete"], json!(true), "{report}");
+    assert!(report["memory_buffers"].as_u64() >= Some(3 * 256), "{report}");
+    assert_eq!(report["webgpu_binding_limit"], json!(134_217_728));
+    let (_folder, file) = with_file("places.onnx", &model_of_branches(true));
+    let report = succeed_json(&["check", &file, "--json", "-q"]);
+    assert_eq!(report["memory_weights"], json!(3 * matrix), "{report}");
+    assert_eq!(report["memory_is_complete"], json!(false), "{report}");
+    assert!(succeed(&["check", &file, "-q"]).contains("more than "));
+}
+
 #[test]
 fn graphs_are_drawn() {
     let (_folder, file) = with_file("loop.onnx", &looping_model());
@@ -215,7 +272,7 @@ fn cases_are_counted() {
     let wrong = report["problems"].as_array().unwrap().iter().find(|entry| entry["case"] == "test_wrong");
     assert!(wrong.unwrap()["reason"].as_str().unwrap().contains("got 4e0, want 5e0"), "{report}");
     let table = wginfer(&["conformance", name, "--only", "Add+Relu", "--table"]).output().unwrap();
-    assert!(text(&table.stdout).contains("| Add+Relu | 1 of 2 |"), "{}", text(&table.stdout));
+    assert!(text(&table.stdout).contains("| Add+Relu | 2 | 1 |"), "{}", text(&table.stdout));
     let empty = tempfile::tempdir().unwrap();
     let arguments = ["conformance", empty.path().to_str().unwrap()];
     let failure = expect_failure(&arguments, &wginfer(&arguments).output().unwrap(), 1, &["has no cases"]);
@@ -223,4 +280,72 @@ fn cases_are_counted() {
     let arguments = ["conformance", name, "--only", "Conv"];
     let failure = expect_failure(&arguments, &wginfer(&arguments).output().unwrap(), 1, &["operator `Conv`"]);
     assert_eq!(failure, None);
+}
+
+#[test]
+fn models_are_measured_after_a_comparison() {
+    if common::gpu().is_none() {
+        return;
+    }
+    let (folder, file) = with_file("small.onnx", &small_model());
+    let x = npy("(2, 3)", &[0.0, 0.0, 0.0, -2.0, 4.5, 1.0]);
+    let (good, bad) = (path(folder.path(), "good.npz"), path(folder.path(), "bad.npz"));
+    let wanted = npy("(2, 3)", &[1.0, 0.0, 3.0, 0.0, 2.5, 4.0]);
+    npz(Path::new(&good), &[("in.x", x.clone()), ("out.y", wanted)]);
+    npz(Path::new(&bad), &[("in.x", x), ("out.y", npy("(2, 3)", &[0.5; 6]))]);
+    let bench = ["bench", "onnx", &file, "--runs", "2"];
+    let report = succeed_json(&[&bench[..], &["--input", &good, "--golden", &good, "--json"]].concat());
+    assert_eq!((&report["compared"], &report["mismatches"]), (&json!(1), &json!([])));
+    assert_eq!((&report["run"]["count"], &report["graphs"]), (&json!(2), &json!(1)));
+    let shown = succeed(&[&bench[..], &["--shape", "x=5x3"]].concat());
+    assert!(shown.contains("x float[5, 3]") && shown.contains("0 compared, 0 wrong"), "{shown}");
+    let output = wginfer(&[&bench[..], &["--input", &bad, "--golden", &bad]].concat()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("1 compared, 1 wrong"), "{}", text(&output.stdout));
+    // The first dimension has a name only, so that there is no size to take.
+    let output = wginfer(&bench).output().unwrap();
+    assert_eq!(expect_failure(&bench, &output, 2, &["inputs are missing", "x float"]), None);
+}
+
+/// A file, and a folder that holds nothing but it and its config.json.
+#[test]
+fn a_decoder_generates() {
+    let (Some(_), Some(shared)) = (common::gpu(), common::shared()) else { return };
+    let folder = shared.join("models/gpt2_capp");
+    let golden = std::fs::read_to_string(folder.join("golden.json")).unwrap();
+    let golden: serde_json::Value = serde_json::from_str(&golden).unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.onnx"] {
+        std::fs::copy(folder.join(name), copy.path().join(name)).unwrap();
+    }
+    let file = folder.join("model.onnx");
+    for (model, case) in [(&*file, 0), (&*file, 1), (copy.path(), 2)] {
+        let model = model.to_str().unwrap();
+        let case = &golden["cases"][case];
+        let ids = |name: &str| case[name].as_array().unwrap().clone();
+        let (prompt, all) = (ids("prompt_ids"), ids("output_ids"));
+        let words: Vec<String> = prompt.iter().map(ToString::to_string).collect();
+        let prompt_ids = words.join(",");
+        let arguments = ["generate", model, "--prompt-ids", &prompt_ids, "--temperature", "0", "--json"];
+        let report = succeed_json(&arguments);
+        assert_eq!(report["ids"], serde_json::Value::from(all[prompt.len()..].to_vec()));
+        assert_eq!((&report["finish_reason"], &report["context"]), (&"end_token".into(), &512.into()));
+    }
+    let file = file.to_str().unwrap();
+    let seeded = ["generate", file, "--prompt-ids", "2,8,49", "--seed", "7", "--max-tokens", "6"];
+    assert_eq!(succeed(&seeded), succeed(&seeded));
+    let zoo = shared.join("models/onnx_zoo/yunet_320/model.onnx");
+    let table: [(&[&str], i32, &str); 5] = [
+        (&["generate", file, "--prompt-ids", "1", "--dtype", "f16"], 2, "--dtype"),
+        (&["generate", file], 2, "is a model: the prompt is missing"),
+        (&["generate", file, "a text"], 1, "no tokenizer.json"),
+        (&["generate", file, "--prompt-ids", "1", "--ctx", "513"], 1, "positions for 512"),
+        (&["generate", zoo.to_str().unwrap(), "--prompt-ids", "1"], 1, "past_key_values"),
+    ];
+    let mut failures = Vec::new();
+    for (arguments, code, part) in table {
+        let output = wginfer(&[arguments, &["-q"]].concat()).output().unwrap();
+        failures.extend(expect_failure(arguments, &output, code, &[part]));
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

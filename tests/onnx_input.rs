@@ -211,6 +211,29 @@ fn recursive(calls: usize) -> Vec<u8> {
     [model(&graph), bytes(25, function)].concat()
 }
 
+/// Two functions of one name: which is called is said by the overload.
+#[test]
+fn functions_of_one_name_differ_by_their_overload() {
+    let Some(gpu) = common::gpu() else { return };
+    let function = |overload: &str, operator: &str| {
+        let body = bytes(7, node(operator, &["a"], &["b"], &[]));
+        let opset = bytes(9, int(2, 17));
+        let names =
+            [bytes(1, "f"), bytes(4, "a"), bytes(5, "b"), bytes(10, "own"), bytes(13, overload)].concat();
+        bytes(25, [names, body, opset].concat())
+    };
+    let call = |overload: &str, from: &str, to: &str| {
+        [node("f", &[from], &[to], &[]), bytes(7, "own"), bytes(8, overload)].concat()
+    };
+    let calls = [call("negated", "x", "m"), call("squashed", "m", "y")];
+    let graph = graph(&calls, &[floats("x", &[2])], &[floats("y", &[2])], &[]);
+    let file = [model(&graph), function("squashed", "Relu"), function("negated", "Neg")].concat();
+    let options = OnnxOptions { limits: limits(), ..OnnxOptions::default() };
+    let model = OnnxModel::from_bytes(file, gpu, &options).unwrap();
+    let outputs = model.run(&[("x", OnnxTensor::from_f32(vec![2], &[-3.0, 2.0]))]).unwrap();
+    assert_eq!(outputs[0].1.to_f32(), [3.0, 0.0]);
+}
+
 #[test]
 fn endless_models_meet_a_limit() {
     let once = check(recursive(1)).unwrap();

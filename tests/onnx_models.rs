@@ -1,9 +1,13 @@
 //! Published ONNX models (../shared/models) with what other runtimes computed for them.
 
 mod common;
+#[path = "common/onnx_arrays.rs"]
+mod onnx_arrays;
 
+use onnx_arrays::{arrays, case};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use wginfer::doctor::caps_with_form;
 use wginfer::gpu::Gpu;
 use wginfer::kernel::Form;
 use wginfer::onnx::{ElementType, OnnxModel, OnnxOptions, OnnxTensor};
@@ -20,27 +24,11 @@ fn load(gpu: &Gpu, path: &Path) -> OnnxModel {
     OnnxModel::load_with(path, gpu, &OnnxOptions::default()).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The device in the form that fits it, and in that of ordinary GPUs.
-fn devices(gpu: &Gpu) -> [Gpu; 2] {
-    [gpu.clone(), gpu.with_caps(gpu.caps().clone().with_form(Form::Subgroup))]
-}
-
-/// The arrays of an .npz file as tensors.
-fn arrays(path: &Path) -> BTreeMap<String, OnnxTensor> {
-    let tensor = |array: common::NpzArray| match array.dtype.as_str() {
-        "<f4" => {
-            let values: Vec<f32> =
-                array.bytes.as_chunks().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
-            OnnxTensor::from_f32(array.dims, &values)
-        }
-        "<i8" => {
-            let values: Vec<i64> =
-                array.bytes.as_chunks().0.iter().map(|value| i64::from_le_bytes(*value)).collect();
-            OnnxTensor::from_i64(array.dims, &values)
-        }
-        other => panic!("{}: dtype {other}", path.display()),
-    };
-    common::npz_arrays(path).into_iter().map(|(name, array)| (name, tensor(array))).collect()
+/// The device in the form that fits it, and in those of ordinary GPUs.
+fn devices(gpu: &Gpu) -> Vec<Gpu> {
+    let forced =
+        [Form::Subgroup, Form::Plain].into_iter().filter_map(|form| caps_with_form(gpu.caps(), form));
+    std::iter::once(gpu.clone()).chain(forced.map(|caps| gpu.with_caps(caps))).collect()
 }
 
 fn run(model: &OnnxModel, inputs: &[(&str, OnnxTensor)]) -> BTreeMap<String, OnnxTensor> {
@@ -64,15 +52,6 @@ fn rows(tensor: &OnnxTensor, start: usize, end: usize) -> OnnxTensor {
     let spec = wginfer::tensor::Spec::new(all.dtype(), dims);
     let part = Tensor::from_bytes(spec, all.bytes()[start * size..end * size].to_vec());
     OnnxTensor::new(tensor.element(), &part).unwrap()
-}
-
-/// The inputs and outputs of a case: arrays named `PREFIX.in.NAME` and `PREFIX.out.NAME`.
-fn case<'a>(arrays: &'a BTreeMap<String, OnnxTensor>, prefix: &str) -> [Vec<(&'a str, OnnxTensor)>; 2] {
-    ["in", "out"].map(|side| {
-        let start = format!("{prefix}.{side}.");
-        let named = arrays.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(&start)?, tensor)));
-        named.map(|(name, tensor)| (name, tensor.clone())).collect()
-    })
 }
 
 /// Runs a case and compares all outputs.

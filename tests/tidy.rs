@@ -24,8 +24,12 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("weights", &["error", "tensor", "json"]),
     // The weights of a file as a session reads them: the bridge between the two.
     ("checkpoint", &["error", "tensor", "graph", "nn", "session", "weights"]),
+    // Types of elements in ONNX models, which converted models keep.
+    ("element", &["error", "tensor"]),
+    // Graphs in files.
+    ("saved", &["error", "tensor", "json", "kernel", "ops", "graph", "gpu", "session", "weights", "element"]),
     // Nodes of a file become nodes of graphs, which are run as they are built.
-    ("onnx", &["error", "tensor", "kernel", "ops", "graph", "gpu", "session", "weights"]),
+    ("onnx", &["error", "tensor", "kernel", "ops", "graph", "gpu", "session", "weights", "element", "saved"]),
     // Runs the case table of the operators on a device.
     ("doctor", &["error", "cancel", "tensor", "kernel", "ops", "gpu", "session"]),
     (
@@ -44,6 +48,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "session",
             "weights",
             "checkpoint",
+            "onnx",
         ],
     ),
     (
@@ -92,7 +97,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &["tensor", "kernel", "ops", "graph", "nn"];
 
 /// Files that may use `unsafe`.
-const UNSAFE: &[&str] = &["src/gpu/adapter.rs", "src/gpu/pipeline.rs", "src/weights/safetensors.rs"];
+const UNSAFE: &[&str] =
+    &["src/gpu/adapter.rs", "src/gpu/pipeline.rs", "src/weights/safetensors.rs", "tests/onnx_weights.rs"];
 
 /// Outside of src/gpu, the test that plays the host application makes its own device.
 const NAMES_WGPU: &[&str] = &["tests/host_device.rs"];

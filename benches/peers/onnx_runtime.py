@@ -15,22 +15,10 @@ import sys
 import tempfile
 import time
 
+from common import compare, driver, finish, measure
 
-def process_start():
-    """When this process began, from the kernel, so that the interpreter and imports count."""
-    try:
-        with open("/proc/self/stat") as stat, open("/proc/uptime") as uptime:
-            ticks = int(stat.read().rsplit(")", 1)[1].split()[19])
-            age = float(uptime.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
-            return time.time() - age
-    except OSError:
-        return time.time()
-
-
-STARTED = process_start()
-
-import numpy as np  # noqa: E402
-import onnxruntime as ort  # noqa: E402
+import numpy as np
+import onnxruntime as ort
 
 TYPES = {"float16": np.float16, "float": np.float32, "int64": np.int64, "int32": np.int32}
 
@@ -91,47 +79,16 @@ def feed_of(made, arrays):
     return {value.name: arrays[f"in.{value.name}"] for value in made.get_inputs()}
 
 
-def compare(made, outputs, arrays, tolerance):
-    """What is wrong with the outputs; None if nothing is."""
-    for value, got in zip(made.get_outputs(), outputs):
-        want = arrays[f"out.{value.name}"]
-        if got.shape != want.shape:
-            return f"{value.name} has the shape {got.shape}, expected {want.shape}"
-        difference = np.abs(got.astype(np.float64) - want.astype(np.float64))
-        if not np.all(difference <= tolerance + tolerance * np.abs(want.astype(np.float64))):
-            return f"{value.name} differs by up to {np.nanmax(difference):.3g}"
-    return None
-
-
-def driver():
-    """The Vulkan driver that this process has loaded, which shows where WebGPU ran."""
-    with open("/proc/self/maps") as maps:
-        names = {os.path.basename(line.split()[-1]) for line in maps if "libvulkan_" in line}
-    return ", ".join(sorted(names)) or None
-
-
-def measure(provider, model, file, runs, tolerance):
+def run_on(provider, model, file, runs, tolerance):
     arrays = np.load(file)
     loading = time.time()
     made = session(model, provider)
     feed = feed_of(made, arrays)
     load = time.time() - loading
-    outputs = made.run(None, feed)
-    first = time.time() - STARTED
-    mismatch = compare(made, outputs, arrays, tolerance)
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        made.run(None, feed)
-        times.append((time.perf_counter() - start) * 1e3)
-    return {
-        "about": f"ONNX Runtime {ort.__version__}",
-        "load_s": load,
-        "first_s": first,
-        "ms": times,
-        "mismatch": mismatch,
-        "driver": driver() if provider == "webgpu" else None,
-    }
+    names = [value.name for value in made.get_outputs()]
+    about = f"ONNX Runtime {ort.__version__}"
+    check = lambda outputs: compare(names, outputs, arrays, tolerance)  # noqa: E731
+    return {"load_s": load, **measure(about, lambda: made.run(None, feed), check, runs)}
 
 
 def nodes(model, file):
@@ -156,15 +113,11 @@ def nodes(model, file):
 def main():
     what, model, file, *rest = sys.argv[1:]
     if what == "prepare":
-        report = prepare(model, file, *rest)
-    elif what == "nodes":
-        report = nodes(model, file)
-    else:
-        runs, tolerance = rest
-        report = measure(what, model, file, int(runs), float(tolerance))
-    print(json.dumps(report), flush=True)
-    # Without destructors: those of some drivers crash at exit.
-    os._exit(0)
+        finish(prepare(model, file, *rest))
+    if what == "nodes":
+        finish(nodes(model, file))
+    runs, tolerance = rest
+    finish(run_on(what, model, file, int(runs), float(tolerance)))
 
 
 main()

@@ -53,3 +53,17 @@ ONNX = [
     gpt2("prefill"),
     gpt2("decode"),
 ]
+
+# Networks of convolutions, which ncnn's converter takes.
+for row in ONNX:
+    row["ncnn"] = row["name"] in {
+        "yunet_320",
+        "ultraface_rfb_320",
+        "fastestdet",
+        "super_resolution_x3",
+        "waifu2x_upconv7_photo",
+        "squeezenet1_1",
+        "mobilenet_v2",
+        "mobilenet_v1_025_128",
+        "resnet20_cifar10",
+    }

@@ -15,6 +15,8 @@ import rows
 
 HERE = Path(__file__).resolve().parent
 ONNX_RUNTIME = ["onnxruntime-webgpu==1.27.0", "numpy"]
+# pnnx converts models to ncnn's format; the program in its package needs none of its dependencies.
+NCNN = ["ncnn==1.0.20261020", "numpy", "--no-deps", "pnnx"]
 
 
 @dataclass
@@ -31,14 +33,18 @@ class Suite:
     rows: list
     peers: list
     prepare: Callable  # (context, row): makes inputs
-    command: Callable  # (context, program, row, runs) -> argv
+    command: Callable  # (context, program, row, runs) -> argv, or None where the program has no such row
     read: Callable = lambda program, result: result  # (program, what it printed) -> the object above
     details: Callable | None = None  # (context, program, row) -> argv of a process that is not timed, or None
     describe: Callable = lambda details: []  # details -> lines of text
 
 
+def file_name(row):
+    return row["name"].replace(" ", "_")
+
+
 def arrays(context, row):
-    return context.work / "arrays" / (row["name"].replace(" ", "_") + ".npz")
+    return context.work / "arrays" / f"{file_name(row)}.npz"
 
 
 def onnx_runtime(context, what, row, *rest):
@@ -62,8 +68,20 @@ def onnx_command(context, program, row, runs):
         file, model = arrays(context, row), context.models / row["model"]
         flags = ["--input", file, "--golden", file, "--tolerance", tolerance, "--runs", runs, "--json"]
         return [context.wginfer, "bench", "onnx", model, *flags]
+    if program.startswith("ncnn"):
+        return ncnn_command(context, program, row, runs, tolerance)
     what = {"onnxruntime-webgpu": "webgpu", "onnxruntime": "cpu"}[program]
     return onnx_runtime(context, what, row, runs, tolerance)
+
+
+def ncnn_command(context, program, row, runs, tolerance):
+    if not row.get("ncnn"):
+        return None
+    folder, file = context.work / "ncnn" / file_name(row), arrays(context, row)
+    command = [context.python(NCNN), HERE / "ncnn_net.py"]
+    if not folder.exists():
+        subprocess.run([*command, "convert", context.models / row["model"], file, folder], check=True, stdout=subprocess.DEVNULL)
+    return [*command, {"ncnn-vulkan": "vulkan", "ncnn": "cpu"}[program], folder, file, runs, tolerance]
 
 
 def read_onnx(program, result):
@@ -103,7 +121,7 @@ SUITES = {
     "onnx": Suite(
         name="onnx",
         rows=rows.ONNX,
-        peers=["onnxruntime-webgpu", "onnxruntime"],
+        peers=["onnxruntime-webgpu", "ncnn-vulkan", "onnxruntime", "ncnn"],
         prepare=prepare_onnx,
         command=onnx_command,
         read=read_onnx,

@@ -1,5 +1,6 @@
 //! Photos: decoding, and what of the preprocessing runs on the host.
 
+use super::guarded;
 use wginfer::ops::{Op, Resample, ResampleFilter, Taps};
 use wginfer::tensor::{Spec, Tensor};
 use wginfer::vision::{Channels, Image, ImageLimits, Preprocess};
@@ -9,8 +10,12 @@ const LIMITS: ImageLimits = ImageLimits { file_bytes: 1 << 20, side: 4096, pixel
 /// Pixels of a photo that is resized.
 const MOST_PIXELS: usize = 1 << 12;
 
-/// The bytes are the file.
+/// The bytes are the file. Panics of decoders that the library turns into errors are none of ours.
 pub(crate) fn images(data: &[u8]) {
+    guarded(read, data);
+}
+
+fn read(data: &[u8]) {
     let Ok(image) = Image::decode_within(data, LIMITS) else { return };
     let size = [image.height() as usize, image.width() as usize];
     assert_eq!(image.pixels().len(), 3 * size[0] * size[1], "bytes of an image");

@@ -244,7 +244,7 @@ impl Maker {
             _ => choices.dims(),
         };
         let name = self.name();
-        if choice / 16 % 4 == 0 {
+        if (choice / 16).is_multiple_of(4) {
             parts.inputs.push(declared(&name, element, &dims));
         } else {
             parts.tensors.extend(initializer(known(choices, &name, element, &dims)));
@@ -253,7 +253,7 @@ impl Maker {
     }
 
     fn attribute(&mut self, choices: &mut Choices<'_>, name: &str, kind: u8) -> Option<Vec<u8>> {
-        if choices.byte() % 2 == 0 && kind != b'g' {
+        if choices.byte().is_multiple_of(2) && kind != b'g' {
             return None;
         }
         let float =

@@ -1,31 +1,14 @@
 //! `tokenizer.json` through the loader, and short texts through what it says.
 
-use std::panic::{catch_unwind, resume_unwind, set_hook};
+use super::guarded;
 use std::path::Path;
-use std::sync::{Mutex, Once, PoisonError};
 use wginfer::text::{StreamDecoder, Tokenizer, TokenizerConfig};
 
 const TEXTS: [&str; 3] = ["Hello, wörld!  12 <s>it's</s>\n", "", "日本語 😀e\u{301}\u{feff}"];
 
-/// The last panic's message, and where it was.
-static LAST: Mutex<String> = Mutex::new(String::new());
-
-/// libFuzzer's hook ends the process at any panic, also at those of the tokenizers crate that the loader turns
-/// into errors. This one keeps the message, so that only what leaves the loader ends it.
-fn replace_hook() {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        set_hook(Box::new(|panic| *LAST.lock().unwrap_or_else(PoisonError::into_inner) = panic.to_string()));
-    });
-}
-
-/// The bytes are the file.
+/// The bytes are the file. Panics of the tokenizers crate that the loader turns into errors are none of ours.
 pub(crate) fn tokenizer_json(data: &[u8]) {
-    replace_hook();
-    if let Err(panic) = catch_unwind(|| read(data)) {
-        eprintln!("{}", LAST.lock().unwrap_or_else(PoisonError::into_inner));
-        resume_unwind(panic);
-    }
+    guarded(read, data);
 }
 
 fn read(data: &[u8]) {

@@ -1,18 +1,18 @@
-// Bandwidth of reading: sums of many vectors of four. An item is one sum: of neighbouring vectors, or
-// of vectors `items` apart, so that neighbouring lanes read neighbouring ones.
+// Bandwidth of reading: sums of many vectors of four. An item is one sum; `stride` neighbouring items
+// read neighbouring vectors in turns.
 struct Params {
     items: u32,
     per_group: u32,
-    rounds: u32,   // of four vectors
-    stride: u32,   // vectors from one to the next of a sum
-    pitch: u32,    // vectors from a sum's first to the next sum's first
+    rounds: u32,  // of four vectors
+    stride: u32,  // vectors from one to the next of a sum; divides items
 }
 @group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;         // [items * rounds * 4]
 @group(0) @binding(1) var<storage, read_write> output: array<vec4<f32>>;  // [items]
 ${params} params: Params;
 
 fn compute(item: u32) {
-    var at = item * params.pitch;
+    let turn = item % params.stride;
+    var at = (item - turn) * params.rounds * 4u + turn;
 //# for k in range(4)
     var sum_${k} = vec4<f32>();
 //# endfor

@@ -63,6 +63,10 @@ fn selu(x: f32) -> f32 { return 1.0507009874 * elu(x, 1.6732632424); }
 
 fn hard_sigmoid(x: f32, alpha: f32, beta: f32) -> f32 { return clip(alpha * x + beta, 0.0, 1.0); }
 
+fn affine(x: f32, alpha: f32, beta: f32) -> f32 { return alpha * x + beta; }
+
+fn scaled_tanh(x: f32, alpha: f32, beta: f32) -> f32 { return alpha * tanh_clamped(beta * x); }
+
 fn hard_swish(x: f32) -> f32 { return x * clip(x * 0.1666666667 + 0.5, 0.0, 1.0); }
 
 // x tanh(log(1 + e^x)) without the logarithm: with n = e^x (e^x + 2) it is x n / (n + 2).

@@ -113,12 +113,13 @@ fn load_value(at: u32, vector: u32) -> vec4<f32> { return quad_v(at, vector, par
 //# if mask
 @group(0) @binding(4) var<storage, read> mask: array<f32>; // broadcast to [batches, heads, tokens, keys]
 
-// With what the mask adds; keys where that is as good as minus infinity are not seen.
+// With what the mask adds; keys where that is minus infinity are not seen. The lowest finite numbers
+// are all raised to one above LOWEST: where a row has no others, its keys count alike.
 fn masked(place: Place, row: u32, key: u32, score: f32) -> f32 {
     let query = query_of(row);
     let at = place.mask + query.x * params.mask.y + query.y * params.mask.z;
     let added = mask[at + min(key, params.keys - 1u) * params.mask.w];
-    return select(LOWEST, score + added * 1.44269504, added > -1e29);
+    return select(LOWEST, score + max(added, -1e29) * 1.44269504, bitcast<u32>(added) != 0xff800000u);
 }
 //# else
 fn masked(place: Place, row: u32, key: u32, score: f32) -> f32 { return score; }

@@ -69,6 +69,32 @@ alias Value = f32;
 
 fn divide(a: Values, b: Values) -> Values { return a / b; }
 
+// Correctly rounded: the mantissa by long division of integers, 8 bits at a time. Numbers and
+// results that are not normal are divided as WGSL does.
+fn divide_one(a: f32, b: f32) -> f32 {
+    let bits = vec2<u32>(bitcast<u32>(a), bitcast<u32>(b));
+    let exponents = vec2<i32>((bits >> vec2<u32>(23u)) & vec2<u32>(255u));
+    let mantissas = (bits & vec2<u32>(0x7fffffu)) | vec2<u32>(0x800000u);
+    let less = mantissas.x < mantissas.y;
+    let exponent = exponents.x - exponents.y + select(127, 126, less);
+    let divisor = mantissas.y;
+    var rest = select(mantissas.x, mantissas.x * 2u, less) - divisor;
+    var quotient = 1u;
+    for (var i = 0u; i < 3u; i++) {
+        quotient = (quotient << 8u) | ((rest << 8u) / divisor);
+        rest = (rest << 8u) % divisor;
+    }
+    // 25 bits to 24, ties to even; a carry goes on into the exponent.
+    let up = quotient & ((quotient >> 1u) | min(rest, 1u)) & 1u;
+    let magnitude = (u32(exponent) << 23u) + (quotient >> 1u) + up - 0x800000u;
+    let normal = all(exponents > vec2<i32>(0)) && all(exponents < vec2<i32>(255)) && exponent > 0 && exponent < 255;
+    return select(a / b, bitcast<f32>(((bits.x ^ bits.y) & 0x80000000u) | magnitude), normal);
+}
+
+fn divide_exactly(a: Values, b: Values) -> Values {
+    return Values(divide_one(a.x, b.x), divide_one(a.y, b.y), divide_one(a.z, b.z), divide_one(a.w, b.w));
+}
+
 // Exact: all differences are of numbers within a factor of two.
 fn remainder_one(a: f32, b: f32) -> f32 {
     var rest = abs(a);

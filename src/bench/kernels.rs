@@ -69,7 +69,8 @@ pub struct KernelReport {
 /// [`Error::Request`] where no kernel is called so, or what the device says.
 pub fn measure_kernels(gpu: &Gpu, runs: usize, only: &str) -> Result<KernelReport> {
     let wanted = |subject: &Subject| subject.name.contains(only) || subject.family.name().contains(only);
-    let chosen: Vec<Subject> = subjects().into_iter().filter(wanted).collect();
+    let mut chosen: Vec<Subject> = subjects().into_iter().filter(wanted).collect();
+    chosen.sort_by_key(|subject| subject.family);
     if chosen.is_empty() {
         let names = Family::ALL.map(Family::name).join(", ");
         return Err(Error::Request(format!("no kernel is called `{only}`; there are the families {names}")));
@@ -84,7 +85,7 @@ fn measure(gpu: &Gpu, subject: &Subject, runs: usize, limits: &Limits) -> Result
     let cost = cost(subject.op.as_ref(), &inputs)?;
     let mismatch = subject.mismatch(gpu, &inputs)?;
     let (seconds, kernels) = match mismatch {
-        None => time(gpu, &subject.op, inputs, cost.bytes, runs)?,
+        None => time(gpu, &subject.op, inputs, cost.bytes(), runs)?,
         Some(_) => (Spread::of(&[]), Vec::new()),
     };
     let per_second = |amount: f64| if seconds.median > 0.0 { amount / seconds.median } else { 0.0 };
@@ -96,9 +97,9 @@ fn measure(gpu: &Gpu, subject: &Subject, runs: usize, limits: &Limits) -> Result
         mismatch,
         microseconds: seconds.scaled(1e6),
         flops: cost.flops,
-        bytes: cost.bytes,
+        bytes: cost.bytes(),
         gigaflops: (cost.flops > 0).then(|| per_second(cost.flops as f64 / 1e9)),
-        gigabytes: per_second(cost.bytes as f64 / 1e9),
+        gigabytes: per_second(cost.bytes() as f64 / 1e9),
         bound,
         part_of_ceiling: per_second(least),
     })

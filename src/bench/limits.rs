@@ -69,11 +69,7 @@ pub struct Limits {
 pub fn measure_limits(gpu: &Gpu, runs: usize) -> Result<Limits> {
     let caps = gpu.caps();
     let rate = |probe: Probe| rate(gpu, &probe, runs).map(|rate| rate.scaled(1e-9));
-    let best_of = |probes: Vec<Probe>| {
-        let rates = probes.into_iter().map(rate).collect::<Result<Vec<_>>>()?;
-        let best = rates.into_iter().max_by(|a, b| a.median.total_cmp(&b.median));
-        Ok::<Spread, Error>(best.expect("at least one probe"))
-    };
+    let best_of = |probes| best_of(gpu, probes, runs);
     let chains = [4, 8, 16].map(|chains| probes::multiply_add(caps, chains, false));
     let half = caps.f16.then(|| probes::multiply_add(caps, 8, true));
     let [dispatch, dependent_dispatch] = [DISPATCHES, 1].map(|buffers| dispatch(gpu, buffers, runs));
@@ -88,7 +84,7 @@ pub fn measure_limits(gpu: &Gpu, runs: usize) -> Result<Limits> {
         exponential: rate(probes::exponential(caps))?,
         copy: rate(probes::copy(caps))?,
         copy_buffer: copy_buffer(gpu, runs)?,
-        read: best_of([true, false].map(|lanes| probes::read(caps, lanes)).into())?,
+        read: best_of(probes::reads(caps))?,
         workgroup_read: rate(probes::workgroup_read(caps))?,
         barrier: self::rate(gpu, &probes::barrier(caps), runs)?.inverted().scaled(1e9),
         dispatch: dispatch?,
@@ -98,11 +94,16 @@ pub fn measure_limits(gpu: &Gpu, runs: usize) -> Result<Limits> {
     })
 }
 
-/// GB/s of a kernel that reads: the better of two orders.
+/// GB/s of a kernel that reads.
 pub(super) fn read_bandwidth(gpu: &Gpu, runs: usize) -> Result<Spread> {
-    let [a, b] = [true, false].map(|lanes| rate(gpu, &probes::read(gpu.caps(), lanes), runs));
-    let (a, b) = (a?, b?);
-    Ok(if a.median > b.median { a } else { b }.scaled(1e-9))
+    best_of(gpu, probes::reads(gpu.caps()), runs)
+}
+
+/// The best rate of several probes, in billions a second.
+fn best_of(gpu: &Gpu, probes: Vec<Probe>, runs: usize) -> Result<Spread> {
+    let rates = probes.iter().map(|probe| rate(gpu, probe, runs)).collect::<Result<Vec<_>>>()?;
+    let best = rates.into_iter().max_by(|a, b| a.most.total_cmp(&b.most));
+    Ok(best.unwrap_or(Spread::of(&[])).scaled(1e-9))
 }
 
 /// What a probe does in a second.
@@ -197,18 +198,31 @@ impl Bound {
 }
 
 impl Limits {
-    /// GB/s that kernels can reach: reading or copying, whichever is faster.
+    /// GFLOP/s that kernels can reach: the best run, as other load only slows it down.
+    pub fn arithmetic(&self) -> f64 {
+        self.multiply_add.most
+    }
+
+    /// GB/s that kernels can reach: the best run of reading or copying.
     pub fn bandwidth(&self) -> f64 {
-        self.copy.median.max(self.read.median)
+        self.copy.most.max(self.read.most)
+    }
+
+    /// The least seconds for reading and writing. What writing takes is what copying takes beyond
+    /// reading, but no less than nothing.
+    fn memory_seconds(&self, cost: &Cost) -> f64 {
+        let (read, copy) = (1e-9 / self.read.most, 1e-9 / self.copy.most);
+        let (read, written) = (read.min(2.0 * copy), (2.0 * copy - read).max(0.0));
+        cost.read as f64 * read + cost.written as f64 * written
     }
 
     /// The least seconds that something of this cost takes, and what bounds it.
     pub fn least_seconds(&self, cost: &Cost) -> (f64, Bound) {
         let seconds = |amount: u64, billions: f64| amount as f64 / billions / 1e9;
         let bounds = [
-            (seconds(cost.bytes, self.bandwidth()), Bound::Memory),
-            (seconds(cost.flops, self.multiply_add.median), Bound::Arithmetic),
-            (seconds(cost.functions, self.exponential.median), Bound::Functions),
+            (self.memory_seconds(cost), Bound::Memory),
+            (seconds(cost.flops, self.arithmetic()), Bound::Arithmetic),
+            (seconds(cost.functions, self.exponential.most), Bound::Functions),
         ];
         let longest = bounds.into_iter().max_by(|a, b| a.0.total_cmp(&b.0));
         longest.expect("there are three")
@@ -259,5 +273,43 @@ impl std::fmt::Display for Limits {
             writeln!(f, "{:38}this device has none that WGSL can name", "matrix units")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_time_is_that_of_the_tightest_bound() {
+        let one = Spread::of(&[1.0]);
+        let limits = Limits {
+            adapter: "an adapter".into(),
+            load: None,
+            timestamps: true,
+            multiply_add: Spread::of(&[50.0, 100.0]),
+            multiply_add_f16: None,
+            matrix_multiply: None,
+            exponential: Spread::of(&[2.0]),
+            copy: Spread::of(&[8.0]),
+            copy_buffer: one,
+            read: Spread::of(&[12.0]),
+            workgroup_read: one,
+            barrier: one,
+            dispatch: one,
+            dependent_dispatch: one,
+            submit: one,
+            readback: one,
+        };
+        let billion = 1_000_000_000;
+        let bound = |cost: Cost| {
+            let (seconds, bound) = limits.least_seconds(&cost);
+            ((seconds * 1e6).round() / 1e6, bound)
+        };
+        let copied = Cost { read: 4 * billion, written: 4 * billion, ..Cost::default() };
+        assert_eq!(bound(copied), (1.0, Bound::Memory));
+        assert_eq!(bound(Cost { written: 0, ..copied }), (0.333_333, Bound::Memory));
+        assert_eq!(bound(Cost { flops: 200 * billion, ..copied }), (2.0, Bound::Arithmetic));
+        assert_eq!(bound(Cost { functions: 6 * billion, ..copied }), (3.0, Bound::Functions));
     }
 }

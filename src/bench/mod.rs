@@ -3,7 +3,7 @@
 //! ([`measure_limits`]).
 //!
 //! Returns rows and prints nothing; the reports' `Display` is a table, [`Record`] keeps their
-//! figures as JSON, [`Comparison`] puts two runs side by side, and [`roofline`] draws kernels under
+//! figures as JSON, [`Comparison`] puts two runs side by side, and [`roofline()`] draws kernels under
 //! the ceilings of their run. Speeds are medians with their range: software adapters share their
 //! processors with everything else that runs.
 

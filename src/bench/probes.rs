@@ -39,7 +39,6 @@ params!(
         per_group: u32,
         rounds: u32,
         stride: u32,
-        pitch: u32,
     }
 );
 
@@ -219,29 +218,33 @@ pub(super) fn copy(caps: &Caps) -> Probe {
     }
 }
 
-/// Bytes read by sums of vectors of four: of neighbouring vectors, or by neighbouring lanes.
-pub(super) fn read(caps: &Caps, neighbouring_lanes: bool) -> Probe {
-    let (bytes, values) = (memory_bytes(caps), random(BLOCK / 4));
-    let vectors = usize::try_from(bytes / 16).expect("vectors of a binding");
-    let share = Share::of_loops(vectors / VECTORS_OF_A_SUM as usize, VECTORS_OF_A_SUM as usize / 4, caps);
-    let [stride, pitch] = if neighbouring_lanes { [share.items, 1] } else { [1, VECTORS_OF_A_SUM] };
-    let params = ReadParams {
-        items: share.items,
-        per_group: share.per_group,
-        rounds: VECTORS_OF_A_SUM / 4,
-        stride,
-        pitch,
-    };
+/// Bytes read by sums of vectors of four, whose lanes take turns in each of several ways.
+pub(super) fn reads(caps: &Caps) -> Vec<Probe> {
+    let bytes = memory_bytes(caps);
+    let items = u32::try_from(bytes / 16).expect("vectors of a binding") / VECTORS_OF_A_SUM;
+    // Far strides miss the caches of a processor, and let those of a GPU read whole lines.
+    let other = if caps.kind == DeviceKind::Software { 1 } else { items };
+    [caps.elementwise_width(), other].map(|stride| read(caps, bytes, items, stride)).into()
+}
+
+fn read(caps: &Caps, bytes: u64, items: u32, stride: u32) -> Probe {
+    let (rounds, values) = (VECTORS_OF_A_SUM / 4, random(BLOCK / 4));
+    let share = Share::of_loops(items as usize, rounds as usize, caps);
+    let params = ReadParams { items, per_group: share.per_group, rounds, stride };
     let sum = |item: u32, part: usize| {
-        let vector = |index: u32| (item * pitch + index * stride) as usize * 4 + part;
+        let first = (item - item % stride) * VECTORS_OF_A_SUM + item % stride;
+        let vector = |index: u32| (first + index * stride) as usize * 4 + part;
         (0..VECTORS_OF_A_SUM).map(|index| f64::from(values[vector(index) % values.len()])).sum()
     };
     Probe {
         launch: share.launch(&READ).params(params).bind_all(1, 1),
+        expected: (0..8)
+            .flat_map(|item| (0..4).map(move |part| (item, part)))
+            .map(|(i, p)| sum(i, p))
+            .collect(),
         inputs: vec![Fill { bytes, ..Fill::f32(&values) }],
-        output_bytes: u64::from(share.items) * 16,
+        output_bytes: u64::from(items) * 16,
         amount: bytes as f64,
-        expected: (0..8).flat_map(|item| (0..4).map(move |part| sum(item, part))).collect(),
         tolerance: Tolerance::new(1e-4, 1e-5),
     }
 }
@@ -323,10 +326,10 @@ pub fn probe_launches(caps: &Caps) -> Vec<Launch> {
         multiply_add(caps, 8, false),
         exponential(caps),
         copy(caps),
-        read(caps, true),
         workgroup_read(caps),
         barrier(caps),
     ];
+    probes.extend(reads(caps));
     probes.extend(caps.f16.then(|| multiply_add(caps, 8, true)));
     probes.extend(matrix_multiply(caps));
     probes.into_iter().map(|probe| probe.launch).chain([increment()]).collect()

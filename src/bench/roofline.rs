@@ -6,19 +6,19 @@ use super::{Family, KernelReport, KernelRow, Spread};
 use std::fmt::Write;
 
 /// Size of the picture.
-const SIZE: [f64; 2] = [1160.0, 720.0];
+const SIZE: [f64; 2] = [1260.0, 720.0];
 
 /// Top and bottom of both fields.
 const FIELD: [f64; 2] = [90.0, 560.0];
 
 /// Left and right of the field of kernels without sums of products.
-const NARROW: [f64; 2] = [70.0, 330.0];
+const NARROW: [f64; 2] = [70.0, 390.0];
 
 /// Left and right of the roofline.
-const WIDE: [f64; 2] = [420.0, 1130.0];
+const WIDE: [f64; 2] = [470.0, 1230.0];
 
 /// Width of a letter and height of a line of the labels of points.
-const LETTER: [f64; 2] = [5.3, 10.0];
+const LETTER: [f64; 2] = [5.7, 10.0];
 
 /// Radius of a point.
 const POINT: f64 = 4.0;
@@ -43,45 +43,39 @@ const fn colour(family: Family) -> &'static str {
 /// A logarithmic axis: values and where they lie.
 #[derive(Debug, Clone, Copy)]
 struct Axis {
-    /// Decimal logarithms of the ends.
-    decades: [f64; 2],
+    /// Values at the ends: 1, 2 or 5 times a power of ten.
+    values: [f64; 2],
     /// Where the ends lie.
     ends: [f64; 2],
 }
 
+/// 1, 2 and 5 times all powers of ten that a speed may have.
+fn round_numbers() -> impl DoubleEndedIterator<Item = f64> {
+    (-12..=15).flat_map(|decade| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(decade)))
+}
+
 impl Axis {
-    /// An axis of whole decades that holds all values above zero, with some air.
+    /// An axis that holds all values above zero, with some air.
     fn of(values: impl Iterator<Item = f64>, ends: [f64; 2]) -> Self {
-        let logarithms = values.filter(|&value| value > 0.0).map(f64::log10);
-        let range = logarithms.fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], value| {
-            [low.min(value - 0.08), high.max(value + 0.15)]
-        });
-        let [low, high] = if range[0] < range[1] { range } else { [0.0, 1.0] };
-        Self { decades: [low.floor(), high.ceil()], ends }
+        let [low, high] = values
+            .filter(|&value| value > 0.0)
+            .fold([f64::INFINITY, 0.0], |[low, high], value| [value.min(low), value.max(high)]);
+        let below = round_numbers().rev().find(|&value| value < 0.85 * low).filter(|_| low < high);
+        let above = round_numbers().find(|&value| value > 1.35 * high);
+        Self { values: [below.unwrap_or(0.1), above.unwrap_or(1e3)], ends }
     }
 
     fn at(&self, value: f64) -> f64 {
-        let [low, high] = self.decades;
-        let part = (value.log10() - low) / (high - low);
+        let [low, high] = self.values;
+        let part = (value / low).ln() / (high / low).ln();
         self.ends[0] + part.clamp(0.0, 1.0) * (self.ends[1] - self.ends[0])
     }
 
-    fn lowest(&self) -> f64 {
-        10f64.powf(self.decades[0])
-    }
-
-    fn highest(&self) -> f64 {
-        10f64.powf(self.decades[1])
-    }
-
-    /// Values with a line: those of a decade with a number, and 2 and 5 between them without.
+    /// Values with a line, and whether they are powers of ten.
     fn ticks(&self) -> Vec<(f64, bool)> {
-        let decades = self.decades[0] as i32..=self.decades[1] as i32;
-        let ticks = decades.flat_map(|decade| {
-            [(1.0, true), (2.0, false), (5.0, false)]
-                .map(|(digit, numbered)| (digit * 10f64.powi(decade), numbered))
-        });
-        ticks.filter(|(value, _)| *value <= self.highest() * 1.001).collect()
+        let [low, high] = self.values.map(|value| value * 1.001);
+        let inside = round_numbers().filter(|&value| value * 1.002 > low && value < high);
+        inside.map(|value| (value, (value.log10() - value.log10().round()).abs() < 1e-9)).collect()
     }
 }
 
@@ -155,27 +149,16 @@ impl Drawing {
     /// Frame, lines and numbers of a field. `x` is none where it has columns.
     fn field(&mut self, sides: [f64; 2], x: Option<Axis>, y: Axis, names: [&str; 2]) {
         let ([left, right], [top, bottom]) = (sides, FIELD);
-        for (value, numbered) in y.ticks() {
+        let class = |power| if power { r#"class="decade""# } else { r#"class="tick""# };
+        for (value, power) in y.ticks() {
             let at = y.at(value);
-            self.line(
-                [left, at],
-                [right, at],
-                if numbered { r#"class="decade""# } else { r#"class="tick""# },
-            );
-            if numbered {
-                self.text([left - 6.0, at + 4.0], r#"text-anchor="end""#, &number(value));
-            }
+            self.line([left, at], [right, at], class(power));
+            self.text([left - 6.0, at + 4.0], r#"text-anchor="end""#, &number(value));
         }
-        for (value, numbered) in x.iter().flat_map(Axis::ticks) {
-            let at = x.map_or(0.0, |x| x.at(value));
-            self.line(
-                [at, top],
-                [at, bottom],
-                if numbered { r#"class="decade""# } else { r#"class="tick""# },
-            );
-            if numbered {
-                self.text([at, bottom + 16.0], r#"text-anchor="middle""#, &number(value));
-            }
+        for (value, power) in x.iter().flat_map(Axis::ticks) {
+            let at = x.map_or(left, |x| x.at(value));
+            self.line([at, top], [at, bottom], class(power));
+            self.text([at, bottom + 16.0], r#"text-anchor="middle""#, &number(value));
         }
         let (width, height, middle) = (right - left, bottom - top, f64::midpoint(left, right));
         self.push(format_args!(
@@ -226,15 +209,11 @@ fn draw_bandwidths(drawing: &mut Drawing, report: &KernelReport, rows: &[&Kernel
     let places: Vec<[f64; 2]> = rows.iter().map(|row| [column(row.family), y.at(row.gigabytes)]).collect();
     rows.iter().zip(&places).for_each(|(row, &at)| drawing.point(at, row));
     rows.iter().zip(&places).for_each(|(row, &at)| drawing.label(at, row, NARROW));
-    for family in &families {
-        let style = format!(r#"text-anchor="middle" font-size="9.5" fill="{}""#, colour(*family));
-        drawing.text([column(*family), FIELD[1] + 14.0], &style, family.name());
-    }
 }
 
 /// FLOP per byte against GFLOP/s, with the two ceilings.
 fn draw_rooflines(drawing: &mut Drawing, report: &KernelReport, rows: &[&KernelRow]) {
-    let (bandwidth, peak) = (report.limits.bandwidth(), report.limits.multiply_add.median);
+    let (bandwidth, peak) = (report.limits.bandwidth(), report.limits.arithmetic());
     let intensity = |row: &KernelRow| row.flops as f64 / row.bytes.max(1) as f64;
     let rate = |row: &KernelRow| row.gigaflops.unwrap_or(0.0);
     let ridge = peak / bandwidth;
@@ -246,21 +225,25 @@ fn draw_rooflines(drawing: &mut Drawing, report: &KernelReport, rows: &[&KernelR
     .into_iter()
     .filter_map(|(name, rate)| Some((name, rate?)))
     .collect();
-    let rates = rows.iter().map(|row| rate(row)).chain([peak, x.lowest() * bandwidth]);
-    let y = Axis::of(rates.chain(others.iter().map(|(_, rate)| rate.median)), [FIELD[1], FIELD[0]]);
+    let rates = rows.iter().map(|row| rate(row)).chain([peak]);
+    let y = Axis::of(rates.chain(others.iter().map(|(_, rate)| rate.most)), [FIELD[1], FIELD[0]]);
     drawing.field(WIDE, Some(x), y, ["FLOP per byte, each value counted once", "GFLOP/s"]);
     let corner = [x.at(ridge), y.at(peak)];
-    let start = (y.lowest() / bandwidth).max(x.lowest());
+    let start = (y.values[0] / bandwidth).max(x.values[0]);
     let foot = [x.at(start), y.at(start * bandwidth)];
     drawing.line(foot, corner, r#"class="ceiling""#);
+    for part in (0..=40).map(|part| f64::from(part) / 40.0) {
+        let [x, y] = [0, 1].map(|axis| foot[axis] + part * (corner[axis] - foot[axis]));
+        drawing.taken.push([x - 3.0, y - 3.0, x + 3.0, y + 3.0]);
+    }
     drawing.line(corner, [WIDE[1], corner[1]], r#"class="ceiling""#);
     let label = format!("{peak:.0} GFLOP/s, f32 multiply-adds");
     drawing.text([WIDE[1] - 8.0, corner[1] - 7.0], r#"text-anchor="end""#, &label);
     drawing.taken.push([WIDE[1] - 220.0, corner[1] - 20.0, WIDE[1], corner[1]]);
     for (name, other) in others {
-        let at = y.at(other.median);
+        let at = y.at(other.most);
         drawing.line([WIDE[0], at], [WIDE[1], at], r#"class="other""#);
-        let label = format!("{:.0} GFLOP/s, {name}", other.median);
+        let label = format!("{:.0} GFLOP/s, {name}", other.most);
         drawing.text([WIDE[0] + 8.0, at - 6.0], "", &label);
         drawing.taken.push([WIDE[0], at - 18.0, WIDE[0] + 220.0, at]);
     }
@@ -372,16 +355,20 @@ mod tests {
         assert_eq!(svg.matches("<circle").count(), 5);
         assert!(svg.contains("linear 8x8 &lt;f32&gt;") && svg.contains("softmax &amp; more"), "{svg}");
         assert!(svg.contains("90 GFLOP/s, f32 multiply-adds") && svg.contains("20 GFLOP/s, f16"), "{svg}");
-        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+        for word in ["\"NaN", "\"inf", "\"-inf", " NaN", " inf"] {
+            assert!(!svg.contains(word), "{word}: {svg}");
+        }
         assert_well_formed(&roofline(&report(Vec::new())));
     }
 
     #[test]
     fn axes_hold_their_values() {
         let axis = Axis::of([0.5, 120.0].into_iter(), [0.0, 100.0]);
-        assert_eq!(axis.decades, [-1.0, 3.0]);
-        assert_eq!([axis.at(0.1), axis.at(10.0), axis.at(1000.0)], [0.0, 50.0, 100.0]);
-        assert_eq!(axis.ticks().iter().filter(|(_, numbered)| *numbered).count(), 5);
+        assert_eq!(axis.values, [0.2, 200.0]);
+        let places = [0.2, 2.0, 200.0].map(|value| axis.at(value).round());
+        assert_eq!(places, [0.0, 33.0, 100.0]);
+        let powers = axis.ticks().into_iter().filter(|(_, power)| *power).map(|(value, _)| value);
+        assert_eq!(powers.collect::<Vec<_>>(), [1.0, 10.0, 100.0]);
         assert_eq!([number(0.01), number(0.1), number(1.0), number(1000.0)], ["0.01", "0.1", "1", "1000"]);
     }
 }

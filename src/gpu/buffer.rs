@@ -76,6 +76,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::Device`] when the range does not fit, or [`Error::DeviceLost`].
     pub fn write(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.shared.bytes_written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         self.guarded("an upload", bytes.len() as u64, || {
             self.shared.queue.write_buffer(&buffer.raw, offset, bytes);
         })

@@ -25,7 +25,7 @@ use pipeline::Pipelines;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Objects made so far; steady-state decoding makes none.
+/// Objects made and bytes moved so far; steady-state decoding makes no objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Buffers.
@@ -36,6 +36,10 @@ pub struct Counts {
     pub pipelines: u64,
     /// Submits.
     pub submits: u64,
+    /// Bytes written to buffers from the host.
+    pub bytes_written: u64,
+    /// Bytes of buffers read to the host.
+    pub bytes_read: u64,
 }
 
 /// A device and its queue, with compiled pipelines. Cheap to clone; clones share all.
@@ -57,6 +61,8 @@ struct Shared {
     buffers: AtomicU64,
     bind_groups: AtomicU64,
     submits: AtomicU64,
+    bytes_written: AtomicU64,
+    bytes_read: AtomicU64,
     /// Test hook: allocations until one fails; zero when off.
     failing_allocation: AtomicU64,
     destroyed: AtomicBool,
@@ -82,6 +88,8 @@ impl Gpu {
             buffers: AtomicU64::new(0),
             bind_groups: AtomicU64::new(0),
             submits: AtomicU64::new(0),
+            bytes_written: AtomicU64::new(0),
+            bytes_read: AtomicU64::new(0),
             failing_allocation: AtomicU64::new(0),
             destroyed: AtomicBool::new(false),
             staged: AtomicU64::new(0),
@@ -117,7 +125,7 @@ impl Gpu {
         self.shared.allocated.load(Ordering::Relaxed)
     }
 
-    /// Objects made so far.
+    /// Objects made and bytes moved so far.
     pub fn counts(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {
@@ -125,6 +133,8 @@ impl Gpu {
             bind_groups: read(&self.shared.bind_groups),
             pipelines: self.shared.pipelines.len() as u64,
             submits: read(&self.shared.submits),
+            bytes_written: read(&self.shared.bytes_written),
+            bytes_read: read(&self.shared.bytes_read),
         }
     }
 

@@ -226,6 +226,7 @@ impl Gpu {
         submission: wgpu::SubmissionIndex,
     ) -> Result<Vec<u8>> {
         debug_assert!(total <= readback.bytes);
+        self.shared.bytes_read.fetch_add(total, Ordering::Relaxed);
         let (sender, receiver) = mpsc::channel();
         let slice = readback.raw.slice(..total);
         self.guarded("reading results", 0, || {

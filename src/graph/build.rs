@@ -80,7 +80,8 @@ impl Graph {
     /// # Errors
     /// What the rule says, and when an input is neither weight nor constant.
     pub fn prepared(&mut self, rule: Arc<dyn Preparation>, inputs: &[ValueId]) -> Result<ValueId> {
-        let name = format!("{} {rule:?}", self.value(inputs[0]).name);
+        let names: Vec<&str> = inputs.iter().map(|id| self.value(*id).name.as_str()).collect();
+        let name = format!("{} {rule:?}", names.join(" + "));
         if let Some(id) = inputs.iter().find(|id| !self.value(**id).is_stored()) {
             let message = format!("`{}` must be a weight or a constant", self.value(*id).name);
             return Err(Error::op("graph", message));

@@ -37,6 +37,20 @@ pub enum Form {
     Plain,
 }
 
+impl Form {
+    /// All forms.
+    pub const ALL: [Self; 3] = [Self::Software, Self::Subgroup, Self::Plain];
+
+    /// Its name in tables and options.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Software => "software",
+            Self::Subgroup => "subgroup",
+            Self::Plain => "plain",
+        }
+    }
+}
+
 /// Limits and features of a device; operators choose kernel variants by it alone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Caps {

@@ -9,14 +9,17 @@ use super::importer::Importer;
 use super::operators;
 use super::trace::Data;
 use super::value::{self, Place, Value};
-use crate::graph::{Graph, Plan};
+use crate::graph::{Graph, Plan, Source};
 use crate::kernel::Caps;
 use crate::session::{PlannedMemory, plan_graph};
 use crate::tensor::{Spec, Tensor};
 use crate::{Error, Result};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
+
+/// Least that WebGPU guarantees for `maxStorageBufferBindingSize`.
+const WEBGPU_BINDING_BYTES: u64 = 128 << 20;
 
 /// A node and what is to be said of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -59,22 +62,28 @@ pub struct OnnxReport {
     pub host_steps: Vec<NodeNote>,
     /// Nodes whose operators are known, but whose shapes depend on a host step.
     pub unchecked: Vec<NodeNote>,
-    /// Bytes on the device for these shapes, of what could be planned.
+    /// Bytes on the device for these shapes: of weights, with those of nodes that could not be
+    /// planned as they lie in the file. Where a condition decides, those of its larger branch.
     pub memory_weights: u64,
-    /// Bytes of values between the nodes, inputs and outputs.
+    /// Bytes of values between the nodes, inputs and outputs, of what could be planned.
     pub memory_buffers: u64,
+    /// Whether all nodes could be planned; else the model takes more than these bytes.
+    pub memory_is_complete: bool,
     /// Dispatches of a run.
     pub dispatches: usize,
     /// Most bytes that one storage binding can see.
     pub binding_limit: u64,
-    /// Tensors over that limit.
+    /// Most bytes that one storage binding can see wherever WebGPU runs.
+    pub webgpu_binding_limit: u64,
+    /// Tensors over either limit.
     pub over_limit: Vec<LargeTensor>,
 }
 
 impl OnnxReport {
     /// Whether the model runs; if `strict`, without host steps.
     pub fn is_good(&self, strict: bool) -> bool {
-        let fits = self.over_limit.iter().all(|tensor| tensor.parts > 1);
+        let fits = |tensor: &LargeTensor| tensor.parts > 1 || tensor.bytes <= self.binding_limit;
+        let fits = self.over_limit.iter().all(fits);
         let stays = self.host_steps.is_empty() || !strict;
         fits && stays && self.unsupported.is_empty() && self.wrong.is_empty()
     }
@@ -88,8 +97,44 @@ pub(super) struct Findings {
     pub(super) host_steps: Vec<NodeNote>,
     pub(super) unchecked: Vec<NodeNote>,
     pub(super) graphs: Vec<Graph>,
+    /// Those of branches for which there are larger ones.
+    pub(super) other_graphs: Vec<Graph>,
+    /// What nodes that could not be imported read.
+    read: Vec<Value>,
     /// Whether the error that is on its way only says that a value cannot be known.
     pub(super) unknown: bool,
+}
+
+impl Findings {
+    /// Bytes in the file of weights that only nodes read that could not be imported, and whether
+    /// there are no such nodes.
+    fn unplanned(&self) -> (u64, bool) {
+        let graphs = self.graphs.iter().chain(&self.other_graphs);
+        let sources = graphs.flat_map(Graph::values).filter_map(|(_, value)| match &value.source {
+            Source::Weight(source) => source.segments.first().map(|segment| segment.tensor.as_str()),
+            _ => None,
+        });
+        let planned: HashSet<&str> = sources.collect();
+        let mut missing = BTreeMap::new();
+        for value in &self.read {
+            if let value::Data::Stored(stored) = &value.data {
+                let (key, bits) = (stored.key(), stored.stored_element().bits());
+                if !planned.contains(key.as_str()) {
+                    missing.insert(key, (value.shape.elements() * bits).div_ceil(8) as u64);
+                }
+            }
+        }
+        let lists = [&self.unchecked, &self.wrong, &self.unsupported];
+        // Both branches of a condition are planned.
+        let is_planned = |step: &NodeNote| step.operator == "If";
+        let is_complete = lists.iter().all(|list| list.is_empty()) && self.host_steps.iter().all(is_planned);
+        (missing.values().sum(), is_complete)
+    }
+}
+
+/// Bytes of all weights and values of a graph.
+fn bytes_of(graph: &Graph) -> u64 {
+    graph.values().map(|(_, value)| value.spec.bytes()).sum()
 }
 
 impl Importer<'_> {
@@ -109,6 +154,9 @@ impl Importer<'_> {
     /// condition are checked; its outputs are known if they are of one shape.
     pub(super) fn note(&mut self, definition: &NodeDefinition, error: &Error) -> Result<Vec<Value>> {
         let (node, operator) = (self.place(), qualified(definition));
+        let read = definition.inputs.iter().filter_map(|name| self.lookup(name).ok());
+        let read: Vec<Value> = read.collect();
+        self.findings.read.extend(read);
         if !std::mem::take(&mut self.findings.unknown) {
             let (list, reason) = match error {
                 Error::Unsupported(message) => (&mut self.findings.unsupported, message.clone()),
@@ -120,10 +168,19 @@ impl Importer<'_> {
         }
         if definition.operator == "If" && definition.domain.is_empty() {
             let mut branches = Vec::new();
+            self.flush()?;
+            let before = std::mem::take(&mut self.findings.graphs);
+            let mut of_branches = Vec::new();
             for branch in graphs(definition) {
                 branches.push(self.subgraph(branch, Vec::new()).unwrap_or_default());
                 self.findings.unknown = false;
+                self.flush()?;
+                of_branches.push(std::mem::take(&mut self.findings.graphs));
             }
+            of_branches.sort_by_key(|graphs| graphs.iter().map(bytes_of).sum::<u64>());
+            let larger = of_branches.pop().unwrap_or_default();
+            self.findings.graphs = before.into_iter().chain(larger).collect();
+            self.findings.other_graphs.extend(of_branches.into_iter().flatten());
             let shapes = |values: &[Value]| values.iter().map(|value| value.to_string()).collect::<Vec<_>>();
             if let [one, other] = branches.as_slice()
                 && shapes(one) == shapes(other)
@@ -156,7 +213,9 @@ impl Importer<'_> {
         let operator = self.path.last().map_or_else(String::new, |(_, operator)| operator.clone());
         let reason = match place {
             Place::Input(name) => format!("reads the values of input `{name}`, {value}"),
-            Place::Slot(_) => format!("reads back a value of the device, {value}"),
+            Place::Slot(_) | Place::State(_) | Place::Past(_) => {
+                format!("reads back a value of the device, {value}")
+            }
         };
         self.findings.host_steps.push(NodeNote { node, operator, reason });
         self.findings.unknown = true;
@@ -196,21 +255,26 @@ fn check(file: &OnnxFile, shapes: &BTreeMap<String, Vec<usize>>, caps: &Caps) ->
     let (given, assumed) = inputs(file, shapes)?;
     let data = Data { given: &given, slots: HashMap::new() };
     let mut findings = Importer::new(file, None, data, &|| false).check()?;
-    let (mut plans, mut steps) = (Vec::new(), 0);
-    for graph in std::mem::take(&mut findings.graphs) {
-        match plan_graph(graph, caps) {
-            Ok(plan) => {
-                steps += plan.steps.len();
-                plans.push(plan);
+    let (unplanned, is_complete) = findings.unplanned();
+    let mut plan = |graphs: Vec<Graph>| {
+        let mut plans = Vec::new();
+        for graph in graphs {
+            match plan_graph(graph, caps) {
+                Ok(plan) => plans.push(plan),
+                Err(error) => findings.unsupported.push(NodeNote {
+                    node: String::new(),
+                    operator: String::new(),
+                    reason: error.to_string(),
+                }),
             }
-            Err(error) => findings.unsupported.push(NodeNote {
-                node: String::new(),
-                operator: String::new(),
-                reason: error.to_string(),
-            }),
         }
-    }
+        plans
+    };
+    let mut plans = plan(std::mem::take(&mut findings.graphs));
+    let others = plan(std::mem::take(&mut findings.other_graphs));
     let memory = PlannedMemory::of(&plans, caps);
+    let dispatches = plans.iter().map(|plan| plan.steps.len()).sum();
+    plans.extend(others);
     let mut operators = BTreeMap::new();
     count_operators(&file.graph.nodes, &mut operators);
     Ok(OnnxReport {
@@ -222,10 +286,12 @@ fn check(file: &OnnxFile, shapes: &BTreeMap<String, Vec<usize>>, caps: &Caps) ->
         wrong: findings.wrong,
         host_steps: findings.host_steps,
         unchecked: findings.unchecked,
-        memory_weights: memory.weights,
+        memory_weights: memory.weights + unplanned,
         memory_buffers: memory.buffers + memory.states,
-        dispatches: steps,
+        memory_is_complete: is_complete,
+        dispatches,
         binding_limit: caps.max_binding_bytes,
+        webgpu_binding_limit: WEBGPU_BINDING_BYTES,
         over_limit: over_limit(&plans, caps),
     })
 }
@@ -330,8 +396,9 @@ pub(super) fn unknown_operators(
 /// Weights and values that one binding cannot see.
 fn over_limit(plans: &[Plan], caps: &Caps) -> Vec<LargeTensor> {
     let mut found: Vec<LargeTensor> = Vec::new();
+    let limit = caps.max_binding_bytes.min(WEBGPU_BINDING_BYTES);
     let mut add = |tensor: LargeTensor| {
-        if tensor.bytes > caps.max_binding_bytes && !found.contains(&tensor) {
+        if tensor.bytes > limit && !found.contains(&tensor) {
             found.push(tensor);
         }
     };

@@ -1,13 +1,15 @@
 //! What operators of ONNX are put together of: single operators of the engine on values, for every
 //! element type, on the host where the inputs are known.
 
+use super::dequantize::{Dequantized, Packed};
 use super::element::{ElementType, to_dtype};
 use super::host;
-use super::importer::Importer;
+use super::importer::{Importer, SMALLEST_WEIGHT};
+use super::stored::{Rule, Stored};
 use super::value::{Data, Value};
-use crate::ops::{Binary, BinaryFn, Cast, Expand, Integer, IntegerFn, Reduce, ReduceFn, Reshape, Slice};
-use crate::ops::{SliceRange, Transpose, Unary, UnaryFn};
-use crate::tensor::{DType, Tensor};
+use crate::ops::{Binary, BinaryFn, Cast, Concat, Expand, Integer, IntegerFn, Op, Reduce, ReduceFn};
+use crate::ops::{Reshape, Slice, SliceRange, Transpose, Unary, UnaryFn};
+use crate::tensor::{DType, Shape, Spec, Tensor};
 use crate::{Error, Result};
 
 impl Importer<'_> {
@@ -19,6 +21,12 @@ impl Importer<'_> {
             Data::Host(tensor) if dims.iter().product::<usize>() == tensor.spec().elements() => {
                 Ok(Value::host(value.element, Tensor::clone(tensor).reshaped(dims)))
             }
+            Data::Stored(stored) if dims.iter().product::<usize>() == stored.shape.elements() => {
+                match stored.reshaped(dims) {
+                    Some(stored) => Ok(Value::read(stored)),
+                    None => Ok(Value::read(joined(0, vec![stored.clone()], dims))),
+                }
+            }
             _ => self.apply_one(Reshape { dims: dims.to_vec() }, &[value], value.element),
         }
     }
@@ -27,6 +35,9 @@ impl Importer<'_> {
     pub(super) fn transpose(&mut self, value: &Value, permutation: &[usize]) -> Result<Value> {
         if permutation.iter().copied().eq(0..value.rank()) {
             return Ok(value.clone());
+        }
+        if let Some(stored) = value.divisible() {
+            return Ok(Value::read(stored.permuted(permutation)));
         }
         self.apply_one(Transpose { permutation: permutation.to_vec() }, &[value], value.element)
     }
@@ -44,6 +55,11 @@ impl Importer<'_> {
         let whole = ranges.iter().zip(value.dims()).all(|(range, &size)| *range == SliceRange::full(size));
         if whole && ranges.len() == value.rank() {
             return Ok(value.clone());
+        }
+        if let Some(stored) = value.divisible().filter(|_| ranges.iter().all(|range| range.count > 0)) {
+            let input = Spec::new(DType::F32, value.shape.clone());
+            Slice { ranges: ranges.clone() }.infer(&[input])?;
+            return Ok(Value::read(stored.sliced(&ranges)));
         }
         self.apply_one(Slice { ranges }, &[value], value.element)
     }
@@ -119,6 +135,16 @@ impl Importer<'_> {
         if from == to {
             return Ok(value.clone());
         }
+        if let Data::Stored(stored) = &value.data
+            && let Some(wider) = stored.widened(to)
+        {
+            return Ok(Value::read(wider));
+        }
+        if to == ElementType::Float
+            && let Some(x) = self.packed(value)
+        {
+            return Ok(self.dequantized(Dequantized::of(x, value.rank()), to, value.shape.clone()));
+        }
         if value.is_known() {
             let tensor = self.host(value)?;
             return Ok(cast_known(&tensor, from, to));
@@ -136,6 +162,39 @@ impl Importer<'_> {
             self.apply_one(Cast { to: to.device_dtype() }, &[value], to)?
         };
         if to.is_float() { self.rounded(&result, to) } else { self.wrapped(&result) }
+    }
+
+    /// Stored integers of few bits that are many enough to be read when they are needed.
+    pub(super) fn packed(&self, value: &Value) -> Option<Packed> {
+        let many = matches!(value.data, Data::Stored(_)) && value.shape.elements() >= SMALLEST_WEIGHT;
+        let short = !value.element.is_float() && value.element.bits() <= 16;
+        (many && short && value.element != ElementType::Bool).then(|| Packed::of(value))
+    }
+
+    /// Floats of stored integers, of which all inputs are known.
+    pub(super) fn dequantized(
+        &self,
+        rule: Dequantized,
+        element: ElementType,
+        shape: impl Into<Shape>,
+    ) -> Value {
+        Value::read(Stored::made(element, shape, Rule::Dequantized(Box::new(rule))))
+    }
+
+    /// Values of one type behind each other along an axis.
+    pub(super) fn concat(&mut self, axis: usize, parts: &[&Value]) -> Result<Value> {
+        let (first, size) = (parts[0], |part: &&Value| part.dims()[axis]);
+        let mut dims = first.dims().to_vec();
+        dims[axis] = parts.iter().map(size).sum();
+        self.check_dims(&dims)?;
+        let stored: Option<Vec<Stored>> = parts.iter().map(|part| part.divisible().cloned()).collect();
+        if let Some(parts) = stored
+            && dims.iter().product::<usize>() >= SMALLEST_WEIGHT
+            && parts.iter().all(|part| part.stored_element() == parts[0].stored_element())
+        {
+            return Ok(Value::read(joined(axis, parts, &dims)));
+        }
+        self.apply_one(Concat { axis }, parts, first.element)
     }
 
     /// Floats of the device as floats of a type, rounded to it.
@@ -176,6 +235,13 @@ impl Importer<'_> {
         let result = body(self, &floats)?;
         self.cast(&result, element)
     }
+}
+
+/// Stored tensors behind each other along an axis.
+fn joined(axis: usize, parts: Vec<Stored>, dims: &[usize]) -> Stored {
+    let (element, value) = (parts[0].stored_element(), parts[0].element);
+    let whole = Stored::made(element, dims, Rule::Joined { axis, parts });
+    whole.widened(value).unwrap_or(whole)
 }
 
 /// A known value in another element type: floats lose their fraction, integers wrap.

@@ -6,6 +6,7 @@ use super::file::read_tensor;
 use super::model::{OnnxModel, OnnxOptions};
 use super::proto;
 use crate::gpu::Gpu;
+use crate::kernel::Form;
 use crate::tensor::Tolerance;
 use crate::{Error, Result};
 use prost::Message;
@@ -18,8 +19,8 @@ const TOLERANCE: Tolerance = Tolerance::new(1e-7, 1e-3);
 /// Most folders between the one that is named and a case.
 const DEEPEST: usize = 8;
 
-/// Columns of operators of a Markdown table.
-const TABLE_COLUMNS: usize = 4;
+/// Operators in a row of a Markdown table.
+const TABLE_COLUMNS: usize = 3;
 
 /// A case.
 #[derive(Debug, Clone, PartialEq)]
@@ -221,21 +222,28 @@ impl Scores {
         self.0.values().for_each(|score| sum.add(*score));
         sum
     }
+}
 
-    /// A table in Markdown, several operators a row: cases that pass of all.
-    pub fn markdown(&self) -> String {
-        let header = ["| operator | cases "; TABLE_COLUMNS].concat();
-        let line = ["|---|---"; TABLE_COLUMNS].concat();
-        let mut text = format!("{header}|\n{line}|\n");
-        let cells: Vec<String> = self
-            .operators()
-            .map(|(operator, score)| format!("| {operator} | {} of {} ", score.passed, score.total()))
-            .collect();
-        for row in cells.chunks(TABLE_COLUMNS) {
-            let empty = "| | ".repeat(TABLE_COLUMNS - row.len());
-            text += &format!("{}{empty}|\n", row.concat());
-        }
-        let Score { passed, .. } = self.sum();
-        text + &format!("\n{passed} of {} cases of {} operators pass.\n", self.sum().total(), self.0.len())
+/// A table in Markdown, several operators a row: the number of cases, and how many of them pass in
+/// each form of kernels that was run.
+pub fn score_table(forms: &[(Form, Scores)]) -> String {
+    let Some((_, first)) = forms.first() else { return String::new() };
+    let names: Vec<&str> = forms.iter().map(|(form, _)| form.name()).collect();
+    let header = format!("| operator | cases | {} ", names.join(" | ")).repeat(TABLE_COLUMNS);
+    let line = "|---".repeat((names.len() + 2) * TABLE_COLUMNS);
+    let mut text = format!("{header}|\n{line}|\n");
+    let passed = |scores: &Scores, operator: &str| scores.0.get(operator).map_or(0, |score| score.passed);
+    let cell = |(operator, score): (&str, Score)| {
+        let forms = forms.iter().map(|(_, scores)| format!("| {} ", passed(scores, operator)));
+        format!("| {operator} | {} {}", score.total(), forms.collect::<String>())
+    };
+    let cells: Vec<String> = first.operators().map(cell).collect();
+    for row in cells.chunks(TABLE_COLUMNS) {
+        let empty = "| ".repeat((names.len() + 2) * (TABLE_COLUMNS - row.len()));
+        text += &format!("{}{empty}|\n", row.concat());
     }
+    let (operators, total) = (first.0.len(), first.sum().total());
+    let sums = forms.iter().map(|(form, scores)| format!("{} {}", form.name(), scores.sum().passed));
+    let sums: Vec<String> = sums.collect();
+    text + &format!("\nOf {total} cases of {operators} operators pass: {}.\n", sums.join(", "))
 }

@@ -1,9 +1,9 @@
 //! A model as its file defines it, checked: graphs of nodes in topological order.
 
-use super::element::{ElementType, decode};
+use super::element::ElementType;
 use super::file::Loader;
 use super::proto;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::Shape;
 use crate::{Error, Result};
 use prost::bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,14 +21,6 @@ pub(super) struct StoredTensor {
     pub(super) shape: Shape,
     /// As in the file, of the right length.
     pub(super) bytes: Bytes,
-}
-
-impl StoredTensor {
-    /// Its values on the host.
-    pub(super) fn tensor(&self) -> Result<Tensor> {
-        decode(self.element, &self.shape, &self.bytes)
-            .map_err(|message| Error::op("onnx", format!("tensor `{}`: {message}", self.key)))
-    }
 }
 
 /// A value of an attribute.
@@ -101,6 +93,16 @@ pub enum DeclaredDim {
     Named(String),
     /// Any size.
     Any,
+}
+
+impl std::fmt::Display for DeclaredDim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Size(size) => write!(f, "{size}"),
+            Self::Named(name) => f.write_str(name),
+            Self::Any => f.write_str("?"),
+        }
+    }
 }
 
 /// A graph, the body of a control-flow operator, or that of a function.

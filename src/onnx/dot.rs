@@ -1,7 +1,7 @@
 //! A model's graph in the DOT language of Graphviz, as its file has it.
 
 use super::check::{graphs, qualified};
-use super::definition::{Declared, DeclaredDim, Subgraph};
+use super::definition::{Declared, Subgraph};
 use super::file::{OnnxFile, OnnxLimits};
 use crate::Result;
 use std::collections::HashMap;
@@ -79,12 +79,7 @@ impl Writer {
 
 /// Name, type and dimensions of an input or output.
 fn declared(value: &Declared) -> String {
-    let dim = |dim: &DeclaredDim| match dim {
-        DeclaredDim::Size(size) => size.to_string(),
-        DeclaredDim::Named(name) => name.clone(),
-        DeclaredDim::Any => "?".to_owned(),
-    };
-    let dims: Option<Vec<String>> = value.dims.as_ref().map(|dims| dims.iter().map(dim).collect());
+    let dims = value.dims.as_ref().map(|dims| dims.iter().map(ToString::to_string).collect::<Vec<_>>());
     let element = value.element.map_or("", super::element::ElementType::name);
     format!("{}\\n{element}[{}]", value.name, dims.unwrap_or_default().join(", "))
 }

@@ -2,19 +2,21 @@
 //! session reads them.
 
 use super::definition::{Function, Opsets, StoredTensor, Subgraph, attributes, domain};
+pub(super) use super::element::elements;
 use super::element::{ElementType, OnnxTensor, decode, stored_bytes};
 use super::proto;
-use crate::graph::WeightSource;
+use super::stored::{Base, Stored};
+use crate::graph::{Segment, WeightSource};
 use crate::session::WeightRows;
 use crate::tensor::{Shape, Spec};
-use crate::weights::{Access, ConversionReport, FileBytes, RowFormat, TensorView, convert_rows, read_header};
+use crate::weights::{Access, FileBytes, RowFormat, read_header};
 use crate::{Error, Result};
 use prost::Message;
 use prost::bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Newest version of the standard's operator set that this crate knows.
@@ -57,6 +59,15 @@ pub(super) struct OnnxFile {
     pub(super) functions: HashMap<[String; 3], Arc<Function>>,
     pub(super) opsets: Arc<Opsets>,
     tensors: HashMap<String, Arc<StoredTensor>>,
+    derived: Mutex<Derived>,
+}
+
+/// What weights of graphs are read from besides the file's own tensors.
+#[derive(Debug, Default)]
+struct Derived {
+    tensors: HashMap<String, Stored>,
+    /// What was computed last, with its bytes.
+    last: Option<(Arc<Base>, Bytes)>,
 }
 
 /// What building the definitions needs.
@@ -73,8 +84,11 @@ pub(super) struct Loader<'a> {
 impl OnnxFile {
     /// Maps a file.
     pub(super) fn open(path: &Path, limits: OnnxLimits) -> Result<Self> {
-        let length = std::fs::metadata(path).map_err(|error| Error::io(path, error))?.len();
-        check_length(path, length, limits)?;
+        let metadata = std::fs::metadata(path).map_err(|error| Error::io(path, error))?;
+        if metadata.is_dir() {
+            return Err(Error::file(path, "is a folder, expected an ONNX file"));
+        }
+        check_length(path, metadata.len(), limits)?;
         let bytes = Bytes::from_owner(FileBytes::open(path, Access::Map)?);
         Self::parse(path, path.parent(), bytes, limits)
     }
@@ -110,7 +124,13 @@ impl OnnxFile {
             return Err(loader.error(format!("nothing makes the value `{name}`")));
         }
         let tensors = loader.tensors;
-        Ok(Self { path: path.to_owned(), limits, graph, functions, opsets, tensors })
+        let derived = Mutex::default();
+        Ok(Self { path: path.to_owned(), limits, graph, functions, opsets, tensors, derived })
+    }
+
+    /// A tensor by its key.
+    pub(super) fn stored(&self, key: &str) -> Option<&StoredTensor> {
+        self.tensors.get(key).map(Arc::as_ref)
     }
 
     /// An error of this file.
@@ -126,18 +146,66 @@ fn check_length(path: &Path, length: u64, limits: OnnxLimits) -> Result<()> {
     Ok(())
 }
 
+impl OnnxFile {
+    /// The source of a weight, which [`WeightRows`] reads from then on.
+    pub(super) fn source(&self, stored: &Stored) -> WeightSource {
+        // Of a whole matrix in the other order, the matrix is named.
+        let other = (stored.shape.rank() == 2).then(|| stored.permuted(&[1, 0]));
+        let transposed = !stored.is_whole() && other.as_ref().is_some_and(Stored::is_whole);
+        let named = other.filter(|_| transposed).unwrap_or_else(|| stored.clone());
+        let (tensor, shape) = (named.key(), named.shape.clone());
+        if !self.tensors.contains_key(&tensor) {
+            self.derived().tensors.insert(tensor.clone(), named);
+        }
+        let (rows, _) = stored.shape.rows_and_cols();
+        WeightSource { segments: vec![Segment { tensor, shape, rows: 0..rows }], transposed }
+    }
+
+    fn derived(&self) -> MutexGuard<'_, Derived> {
+        self.derived.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drops what was computed to be uploaded.
+    pub(super) fn release(&self) {
+        self.derived().last = None;
+    }
+
+    /// Drops the names of what graphs were built of.
+    pub(super) fn forget(&self) {
+        *self.derived() = Derived::default();
+    }
+
+    /// The bytes that a tensor is read from. What is computed is kept until another is wanted: a
+    /// weight is uploaded in pieces.
+    fn bytes_of(&self, base: &Arc<Base>) -> Result<Bytes> {
+        if let Base::File(tensor) = base.as_ref() {
+            return Ok(tensor.bytes.clone());
+        }
+        let mut derived = self.derived();
+        match &derived.last {
+            Some((last, bytes)) if Arc::ptr_eq(last, base) => return Ok(bytes.clone()),
+            _ => derived.last = None,
+        }
+        let bytes = base.bytes()?;
+        derived.last = Some((base.clone(), bytes.clone()));
+        Ok(bytes)
+    }
+}
+
 impl WeightRows for OnnxFile {
     fn rows(&self, source: &WeightSource, spec: &Spec, rows: Range<usize>, pitch: usize) -> Result<Vec<u8>> {
         let [segment] = source.segments.as_slice() else {
             return Err(self.error("weights are put together of one tensor"));
         };
-        let Some(stored) = self.tensors.get(&segment.tensor) else {
+        let stored = match self.tensors.get(&segment.tensor) {
+            Some(tensor) => Stored::file(tensor.clone()).reshaped(segment.shape.dims()),
+            None => self.derived().tensors.get(&segment.tensor).cloned(),
+        };
+        let Some(stored) = stored else {
             return Err(self.error(format!("there is no tensor `{}`", segment.tensor)));
         };
-        let stored_spec = Spec::new(stored.element.host_dtype(), stored.shape.clone());
-        let view = TensorView { spec: &stored_spec, bytes: &stored.bytes };
         let format = RowFormat { dtype: spec.dtype, pitch, transposed: source.transposed };
-        convert_rows(&view, rows, format, &mut ConversionReport::default())
+        stored.rows(&self.bytes_of(&stored.base)?, rows, format)
     }
 }
 
@@ -274,12 +342,6 @@ fn shape(dims: &[i64], limit: usize) -> Result<Shape, String> {
     }
 }
 
-/// Product of dimensions; of those that are not zero too, so that no part of it overflows.
-pub(super) fn elements(dims: &[usize]) -> Option<usize> {
-    dims.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim.max(1)))?;
-    Some(dims.iter().product())
-}
-
 /// The data of a tensor that lies in the model's file, as raw data would be.
 fn inline_bytes(element: ElementType, tensor: proto::Tensor) -> Bytes {
     fn pack<T: Copy, const N: usize>(values: &[T], bytes: impl Fn(T) -> [u8; N]) -> Bytes {
@@ -289,8 +351,8 @@ fn inline_bytes(element: ElementType, tensor: proto::Tensor) -> Bytes {
         return tensor.raw_data;
     }
     match element {
-        ElementType::Float => pack(&tensor.float_data, f32::to_le_bytes),
-        ElementType::Double => pack(&tensor.double_data, f64::to_le_bytes),
+        ElementType::Float => tensor.float_data.into_bytes(),
+        ElementType::Double => tensor.double_data.into_bytes(),
         ElementType::Int64 => pack(&tensor.int64_data, i64::to_le_bytes),
         ElementType::Uint64 => pack(&tensor.uint64_data, u64::to_le_bytes),
         ElementType::Uint32 => pack(&tensor.uint64_data, |value| (value as u32).to_le_bytes()),

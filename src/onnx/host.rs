@@ -109,7 +109,7 @@ pub(super) fn integer_function(function: BinaryFn, a: i64, b: i64) -> i64 {
         BinaryFn::Add => a.wrapping_add(b),
         BinaryFn::Sub => a.wrapping_sub(b),
         BinaryFn::Mul => a.wrapping_mul(b),
-        BinaryFn::Div => a.checked_div(b).unwrap_or(a),
+        BinaryFn::Div | BinaryFn::ExactDiv => a.checked_div(b).unwrap_or(a),
         BinaryFn::Max => a.max(b),
         BinaryFn::Min => a.min(b),
         BinaryFn::Remainder => a.checked_rem(b).unwrap_or(0),

@@ -5,28 +5,27 @@
 //! the graph. Where the value of something on the device is needed to go on, the graph built so
 //! far is run ([`Importer::host`]), and what is still needed becomes inputs of the next one.
 
+mod build;
+
 use super::check::{Findings, qualified};
 use super::compare::{NodeDifference, compare_nodes};
 use super::definition::{Attribute, Function, NodeDefinition, Opsets, Subgraph};
-use super::element::{ElementType, to_device};
-use super::file::{OnnxFile, elements};
-use super::host;
+use super::file::OnnxFile;
+use super::kept::Versions;
 use super::node::Node;
 use super::operators;
 use super::trace::{self, Output, Step, Trace};
 use super::value::{Data, DeviceValue, Place, Value};
-use crate::graph::{Graph, Segment, ValueId, WeightSource};
-use crate::ops::{Cast, Op, Transpose};
+use crate::graph::{Graph, ValueId};
 use crate::session::Session;
-use crate::tensor::{DType, Shape, Spec, Tensor};
+use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 /// Stored tensors of floats with fewer elements become constants of the graph.
-const SMALLEST_WEIGHT: usize = 1024;
+pub(super) const SMALLEST_WEIGHT: usize = 1024;
 
 /// Deepest nesting of functions and control flow.
 const DEEPEST: usize = 64;
@@ -51,7 +50,7 @@ pub(crate) struct Importer<'a> {
     pub(super) data: trace::Data<'a>,
     cancelled: &'a dyn Fn() -> bool,
     started: Instant,
-    trace: Trace,
+    pub(super) trace: Trace,
     pub(super) findings: Findings,
     /// What each operator's kernels make of their inputs and what its reference does, if that is
     /// asked for.
@@ -59,9 +58,9 @@ pub(crate) struct Importer<'a> {
     scopes: Vec<Scope>,
     /// Names and operators of the nodes around what is imported now.
     pub(super) path: Vec<(String, String)>,
-    graph: Graph,
+    pub(super) graph: Graph,
     /// Device values in the graph that is being built.
-    ids: HashMap<usize, ValueId>,
+    pub(super) ids: HashMap<usize, ValueId>,
     constants: HashMap<String, ValueId>,
     /// Inputs of that graph.
     inputs: Vec<(String, Place)>,
@@ -71,6 +70,8 @@ pub(crate) struct Importer<'a> {
     /// Values on the device that were looked at on the host.
     known: HashMap<usize, Arc<Tensor>>,
     nodes: usize,
+    /// Values that stay on the device.
+    pub(super) versions: Versions,
 }
 
 impl<'a> Importer<'a> {
@@ -99,13 +100,26 @@ impl<'a> Importer<'a> {
             devices: 0,
             known: HashMap::new(),
             nodes: 0,
+            versions: Versions::default(),
         }
     }
 
     /// Runs the model on the inputs given. Returns the trace of it, and the outputs.
     pub(super) fn run(mut self) -> Result<(Trace, trace::Data<'a>)> {
-        self.import()?;
-        Ok((self.trace, self.data))
+        match self.import() {
+            Ok(()) => Ok((self.trace, self.data)),
+            Err(error) => {
+                self.remove_plans();
+                Err(error)
+            }
+        }
+    }
+
+    /// Frees what was planned for a run that is not repeated.
+    pub(super) fn remove_plans(&mut self) {
+        if let Some(session) = self.session.as_deref_mut() {
+            session.remove(self.trace.plans());
+        }
     }
 
     pub(super) fn import(&mut self) -> Result<()> {
@@ -121,17 +135,19 @@ impl<'a> Importer<'a> {
             };
             names.insert(name.clone(), value);
         }
+        names.extend(self.kept_inputs()?);
         let opsets = self.file.opsets.clone();
         let outputs =
             self.scoped(Scope { names, open: false, opsets, attributes: BTreeMap::new() }, &graph)?;
+        let outputs = self.keep_outputs(&graph.outputs, outputs)?;
         self.flush()?;
-        for (declared, value) in graph.outputs.iter().zip(outputs) {
+        for (name, value) in outputs {
             let output = match value.data {
                 Data::Host(tensor) => Output::Known(tensor),
                 Data::Stored(stored) => Output::Known(Arc::new(stored.tensor()?)),
                 Data::Device(device) => Output::At(device.place.clone()),
             };
-            self.trace.outputs.push((declared.name.clone(), value.element, output));
+            self.trace.outputs.push((name, value.element, output));
         }
         Ok(())
     }
@@ -164,7 +180,7 @@ impl<'a> Importer<'a> {
     }
 
     /// The value of a name.
-    fn lookup(&self, name: &str) -> Result<Value> {
+    pub(super) fn lookup(&self, name: &str) -> Result<Value> {
         for scope in self.scopes.iter().rev() {
             if let Some(value) = scope.names.get(name) {
                 return Ok(value.clone());
@@ -300,7 +316,8 @@ impl<'a> Importer<'a> {
         let (graph, inputs) = (std::mem::take(&mut self.graph), std::mem::take(&mut self.inputs));
         self.ids.clear();
         self.constants.clear();
-        if outputs.is_empty() {
+        let is_done = |node: &crate::graph::Node| node.op.aliases().is_empty();
+        if outputs.is_empty() && graph.nodes().iter().all(is_done) {
             return Ok(());
         }
         let Some(session) = self.session.as_deref_mut() else {
@@ -311,6 +328,7 @@ impl<'a> Importer<'a> {
             differences.extend(compare_nodes(&graph, &inputs, &self.data, (self.file, &mut *session))?);
         }
         let plans = session.add(vec![graph], self.file, &mut |_, _| {})?;
+        self.file.release();
         let step = Step::Run { plan: plans[0], inputs, outputs };
         self.data.execute(&step, session, self.cancelled)?;
         self.trace.steps.push(step);
@@ -338,237 +356,5 @@ impl<'a> Importer<'a> {
         self.trace.steps.push(Step::Expect { place, element, tensor: tensor.clone() });
         self.known.insert(device.number, tensor.clone());
         Ok(tensor)
-    }
-
-    /// A value in the graph, in the device's dtype of its element type.
-    fn device(&mut self, value: &Value) -> Result<ValueId> {
-        let spec = Spec::new(value.element.device_dtype(), value.shape.clone());
-        match &value.data {
-            Data::Host(tensor) => {
-                let tensor = to_device(tensor, value.element)?;
-                Ok(self.constant(tensor))
-            }
-            Data::Stored(stored) => {
-                if value.element.is_float() && value.shape.elements() >= SMALLEST_WEIGHT {
-                    return Ok(self.graph.weight(spec, file_rows(&stored.key, &value.shape, false)));
-                }
-                let tensor = to_device(&stored.tensor()?, value.element)?;
-                Ok(self.constant(tensor))
-            }
-            Data::Device(device) => {
-                if let Some(id) = self.ids.get(&device.number) {
-                    return Ok(*id);
-                }
-                let name = match &device.place {
-                    Place::Input(name) => name.clone(),
-                    Place::Slot(number) => format!("%{number}"),
-                };
-                let id = self.graph.input(name.clone(), spec);
-                self.inputs.push((name, device.place.clone()));
-                self.ids.insert(device.number, id);
-                Ok(id)
-            }
-        }
-    }
-
-    /// A constant; its name is that of its content, by which plans share it.
-    fn constant(&mut self, tensor: Tensor) -> ValueId {
-        let hash = |seed: u64| {
-            let mut hasher = DefaultHasher::new();
-            (seed, tensor.spec(), tensor.bytes()).hash(&mut hasher);
-            hasher.finish()
-        };
-        let name = format!("{:016x}{:016x}", hash(0), hash(1));
-        if let Some(id) = self.constants.get(&name) {
-            return *id;
-        }
-        let id = self.graph.constant(name.clone(), Arc::new(tensor));
-        self.constants.insert(name, id);
-        id
-    }
-
-    /// A value for an operator's input that must be stored: a weight of the file in its own dtype,
-    /// else a constant. `transposed` swaps the axes of a matrix.
-    fn weight(&mut self, value: &Value, transposed: bool) -> Result<ValueId> {
-        let known = self.host_weight(value)?;
-        if let Data::Stored(stored) = &known.data {
-            let dtype = match value.element {
-                ElementType::Float16 => DType::F16,
-                ElementType::Bfloat16 => DType::BF16,
-                _ => DType::F32,
-            };
-            let mut dims = value.dims().to_vec();
-            if transposed {
-                dims.reverse();
-            }
-            return Ok(self
-                .graph
-                .weight(Spec::new(dtype, dims), file_rows(&stored.key, &value.shape, transposed)));
-        }
-        let known = if transposed {
-            self.apply_one(Transpose { permutation: vec![1, 0] }, &[&known], value.element)?
-        } else {
-            known
-        };
-        self.device(&known)
-    }
-
-    fn host_weight(&mut self, value: &Value) -> Result<Value> {
-        match &value.data {
-            Data::Stored(stored) if value.element.is_float() && stored.shape.elements() > 0 => {
-                Ok(value.clone())
-            }
-            Data::Host(_) => Ok(value.clone()),
-            _ => {
-                let tensor = self.host(value)?;
-                Ok(Value { data: Data::Host(tensor), ..value.clone() })
-            }
-        }
-    }
-
-    /// Applies an operator of one output of this element type: on the host where all inputs are
-    /// known, else on the device.
-    pub(super) fn apply_one(
-        &mut self,
-        op: impl Op,
-        inputs: &[&Value],
-        element: ElementType,
-    ) -> Result<Value> {
-        let name = op.name();
-        let mut outputs = self.apply(op, inputs, &[element])?;
-        match (outputs.pop(), outputs.pop()) {
-            (Some(output), None) => Ok(output),
-            _ => Err(Error::op(name, "has more outputs than one")),
-        }
-    }
-
-    /// Applies an operator whose outputs have these element types.
-    pub(super) fn apply(
-        &mut self,
-        op: impl Op,
-        inputs: &[&Value],
-        elements: &[ElementType],
-    ) -> Result<Vec<Value>> {
-        if inputs.iter().all(|value| value.is_known()) {
-            let known = inputs.iter().map(|value| self.host(value).map(|tensor| (value.element, tensor)));
-            let known: Vec<(ElementType, Arc<Tensor>)> = known.collect::<Result<_>>()?;
-            return host::apply(&op, &known, elements, self.limit());
-        }
-        let mut ids = Vec::with_capacity(inputs.len());
-        for (index, value) in inputs.iter().enumerate() {
-            let stored = op.layout(index) == crate::kernel::Layout::Rows;
-            ids.push(if stored { self.weight(value, false)? } else { self.device(value)? });
-        }
-        self.apply_ids(op, &ids, elements)
-    }
-
-    /// x Wᵀ of a matrix W, or x W where `transposed`; see [`Op::layout`].
-    pub(super) fn apply_linear(
-        &mut self,
-        op: impl Op,
-        x: &Value,
-        weight: (&Value, bool),
-        bias: Option<&Value>,
-    ) -> Result<Value> {
-        let mut ids = vec![self.device(x)?, self.weight(weight.0, weight.1)?];
-        if let Some(bias) = bias {
-            ids.push(self.device(bias)?);
-        }
-        let mut outputs = self.apply_ids(op, &ids, &[x.element])?;
-        outputs.pop().ok_or_else(|| Error::op("linear", "has no output"))
-    }
-
-    /// The node that is imported, with what is around it.
-    pub(super) fn place(&self) -> String {
-        self.path.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join("/")
-    }
-
-    fn apply_ids(&mut self, op: impl Op, ids: &[ValueId], elements: &[ElementType]) -> Result<Vec<Value>> {
-        let name = op.name();
-        let specs: Vec<Spec> = ids.iter().map(|id| self.graph.spec(*id).clone()).collect();
-        let inferred = op.infer(&specs)?;
-        for spec in &inferred {
-            self.check_dims(spec.shape.dims())?;
-        }
-        if inferred.len() != elements.len() {
-            return Err(Error::op(
-                name,
-                format!("has {} outputs, expected {}", inferred.len(), elements.len()),
-            ));
-        }
-        let outputs = self.graph.scope(self.place(), |graph| graph.add(op, ids))?;
-        let mut values = Vec::with_capacity(outputs.len());
-        for ((spec, id), &element) in inferred.into_iter().zip(outputs).zip(elements) {
-            if spec.dtype != element.device_dtype() {
-                return Err(Error::op(name, format!("gives {spec} where {element} is wanted")));
-            }
-            values.push(if spec.elements() == 0 {
-                Value::host(element, Tensor::zeros(Spec::new(element.host_dtype(), spec.shape)))
-            } else {
-                let number = self.devices + 1;
-                let device = self.device_value(Place::Slot(number));
-                self.ids.insert(number, id);
-                self.made.push((Arc::downgrade(&device), id));
-                Value { element, shape: spec.shape, data: Data::Device(device) }
-            });
-        }
-        Ok(values)
-    }
-
-    /// Most elements of a tensor that is computed on the host.
-    pub(super) fn limit(&self) -> usize {
-        self.file.limits.host_elements
-    }
-
-    /// Floats on the device rounded to f16 or bf16 and back, as values of type `to`.
-    pub(super) fn round_through(&mut self, value: &Value, dtype: DType, to: ElementType) -> Result<Value> {
-        let id = self.device(value)?;
-        let narrow = self.graph.scope(self.place(), |graph| graph.add_one(Cast { to: dtype }, &[id]))?;
-        let mut outputs = self.apply_ids(Cast { to: DType::F32 }, &[narrow], &[to])?;
-        outputs.pop().ok_or_else(|| Error::op("cast", "has no output"))
-    }
-
-    /// Fails when a tensor of these sizes is larger than the limit.
-    pub(super) fn check_dims(&self, dims: &[usize]) -> Result<()> {
-        let limit = self.file.limits.elements;
-        match elements(dims).filter(|&elements| elements <= limit) {
-            Some(_) => Ok(()),
-            None => Err(Error::op("onnx", format!("a tensor of {dims:?} is larger than {limit} elements"))),
-        }
-    }
-
-    /// The integers of a value, which must be known to build the graph.
-    pub(super) fn host_integers(&mut self, value: &Value) -> Result<Vec<i64>> {
-        if value.element.is_float() {
-            return Err(Error::op("onnx", format!("integers are wanted, got {value}")));
-        }
-        Ok(self.host(value)?.to_i64())
-    }
-
-    /// The one number of a value, which must be known to build the graph.
-    pub(super) fn host_number(&mut self, value: &Value) -> Result<f64> {
-        match self.host(value)?.to_f64().as_slice() {
-            [number] => Ok(*number),
-            _ => Err(Error::op("onnx", format!("one number is wanted, got {value}"))),
-        }
-    }
-
-    /// Sizes of dimensions, which must be known to build the graph.
-    pub(super) fn host_dims(&mut self, value: &Value) -> Result<Vec<usize>> {
-        let integers = self.host_integers(value)?;
-        let dims: Option<Vec<usize>> = integers.iter().map(|&size| usize::try_from(size).ok()).collect();
-        let dims = dims.ok_or_else(|| Error::op("onnx", format!("{integers:?} are no sizes")))?;
-        self.check_dims(&dims)?;
-        Ok(dims)
-    }
-}
-
-/// A whole tensor of the file.
-fn file_rows(key: &str, shape: &Shape, transposed: bool) -> WeightSource {
-    let (rows, cols) = shape.rows_and_cols();
-    let rows = 0..if transposed { cols } else { rows };
-    WeightSource {
-        segments: vec![Segment { tensor: key.to_owned(), shape: shape.clone(), rows }],
-        transposed,
     }
 }

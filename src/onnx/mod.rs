@@ -9,27 +9,37 @@
 //! An operator of the standard is a function from a `Node` to its output
 //! `Value`s, in the table of its family in `operators`.
 
+mod cache;
 mod check;
 mod compare;
 mod compose;
 mod conformance;
+mod convert;
+mod decoder;
 mod definition;
+mod dequantize;
 mod dot;
-mod element;
 mod file;
 mod host;
 mod importer;
+mod kept;
 mod model;
 mod node;
 mod operators;
 mod profile;
 mod proto;
+mod stored;
+mod stream;
 mod trace;
 mod value;
 
+use crate::element;
+
 pub use check::{LargeTensor, NodeNote, OnnxReport, check_bytes, check_model};
 pub use compare::NodeDifference;
-pub use conformance::{ConformanceCase, Outcome, Score, Scores, difference};
+pub use conformance::{ConformanceCase, Outcome, Score, Scores, difference, score_table};
+pub use convert::{Conversion, InputShapes, convert};
+pub use decoder::{OnnxDecoder, OnnxDecoderOptions};
 pub use definition::DeclaredDim;
 pub use dot::model_dot;
 pub use element::{ElementType, OnnxTensor};
@@ -37,6 +47,7 @@ pub use file::{NEWEST_OPSET, OnnxLimits, read_tensor};
 
 pub use model::{OnnxModel, OnnxOptions, OnnxValueInfo};
 pub use profile::{OnnxProfile, ProfiledStep};
+pub use stream::OnnxStream;
 
 /// Domains ("" is the standard's) and names of the operators that are known.
 pub fn known_operators() -> impl Iterator<Item = (&'static str, &'static str)> {

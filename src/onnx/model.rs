@@ -4,17 +4,14 @@ use super::definition::DeclaredDim;
 use super::element::{ElementType, OnnxTensor};
 use super::file::{OnnxFile, OnnxLimits};
 use super::importer::Importer;
-use super::trace::{Data, Trace};
+use super::kept::Keeping;
+use super::trace::{Data, Signature, Trace, Traces};
 use crate::gpu::Gpu;
 use crate::session::Session;
 use crate::{Error, Result};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Most runs that are kept for one set of input shapes: they differ in values that decide what
-/// is computed.
-const MOST_TRACES: usize = 16;
 
 /// Name, type and dimensions of an input or output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,17 +33,14 @@ pub struct OnnxOptions {
     pub budget: Option<u64>,
 }
 
-/// Types and shapes of the inputs of a run.
-pub(super) type Signature = Vec<(String, ElementType, Vec<usize>)>;
-
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) session: Session,
-    pub(super) traces: HashMap<Signature, Vec<Arc<Trace>>>,
+    pub(super) traces: Traces,
 }
 
 /// An ONNX model on a device. Weights are uploaded once; what is computed for each set of input
-/// shapes is planned at its first run and kept.
+/// shapes is planned at its first run and kept as long as it is among those used last.
 #[derive(Debug)]
 pub struct OnnxModel {
     pub(super) file: OnnxFile,
@@ -80,7 +74,7 @@ impl OnnxModel {
     }
 
     fn new(file: OnnxFile, gpu: &Gpu, options: &OnnxOptions) -> Self {
-        let state = State { session: Session::new(gpu, options.budget), traces: HashMap::new() };
+        let state = State { session: Session::new(gpu, options.budget), traces: Traces::default() };
         Self { file, state: Mutex::new(state) }
     }
 
@@ -99,14 +93,14 @@ impl OnnxModel {
     /// Dispatches of everything that was planned so far.
     pub fn dispatches(&self) -> usize {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let plans = state.traces.values().flatten().flat_map(|trace| trace.plans());
+        let plans = state.traces.all().flat_map(|(_, trace)| trace.plans());
         plans.map(|plan| state.session.dispatches(plan)).sum()
     }
 
     /// Graphs that were planned so far: those of a run are submitted one after the other.
     pub fn graphs(&self) -> usize {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.traces.values().flatten().map(|trace| trace.plans().count()).sum()
+        state.traces.all().map(|(_, trace)| trace.plans().count()).sum()
     }
 
     /// Computes all outputs, in the file's order.
@@ -131,17 +125,29 @@ impl OnnxModel {
         let given = self.given(inputs)?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { session, traces } = &mut *state;
-        let known = traces.entry(Self::signature(&given)).or_default();
-        if let Some(outputs) = replay(known, &given, session, cancelled)? {
+        self.run_known(session, traces, (&given, &Keeping::default()), cancelled)
+    }
+
+    /// Repeats a run that is known, or imports the model for it.
+    pub(super) fn run_known(
+        &self,
+        session: &mut Session,
+        traces: &mut Traces,
+        (given, keeping): (&BTreeMap<String, OnnxTensor>, &Keeping),
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Vec<(String, OnnxTensor)>> {
+        let key = (Self::signature(given), keeping.clone());
+        if let Some(outputs) = replay(traces.find(&key), given, session, cancelled)? {
             return Ok(outputs);
         }
-        let data = Data { given: &given, slots: HashMap::new() };
-        let (trace, data) = Importer::new(&self.file, Some(session), data, cancelled).run()?;
+        let data = Data { given, slots: HashMap::new() };
+        let imported = Importer::new(&self.file, Some(session), data, cancelled).keeping(keeping).run();
+        self.file.forget();
+        let (trace, data) = imported?;
         let outputs = data.outputs(&trace)?;
-        if known.len() == MOST_TRACES {
-            session.remove(known.remove(0).plans());
+        for old in traces.keep(key, trace) {
+            session.remove(old.plans());
         }
-        known.push(Arc::new(trace));
         Ok(outputs)
     }
 
@@ -149,7 +155,7 @@ impl OnnxModel {
     pub(super) fn given(&self, inputs: &[(&str, OnnxTensor)]) -> Result<BTreeMap<String, OnnxTensor>> {
         let given: BTreeMap<String, OnnxTensor> =
             inputs.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.clone())).collect();
-        self.check_inputs(&given)?;
+        self.check_inputs(&given, &BTreeSet::new())?;
         Ok(given)
     }
 
@@ -157,8 +163,13 @@ impl OnnxModel {
         given.iter().map(|(name, tensor)| (name.clone(), tensor.element(), tensor.dims().to_vec())).collect()
     }
 
-    /// Compares the inputs given with those that the file declares.
-    fn check_inputs(&self, given: &BTreeMap<String, OnnxTensor>) -> Result<()> {
+    /// Compares the inputs given with those that the file declares; those that are kept on the device
+    /// may be missing.
+    pub(super) fn check_inputs(
+        &self,
+        given: &BTreeMap<String, OnnxTensor>,
+        kept: &BTreeSet<String>,
+    ) -> Result<()> {
         let fail = |message: String| Err(Error::Request(message));
         let graph = &self.file.graph;
         if let Some(name) = given.keys().find(|name| graph.inputs.iter().all(|input| input.name != **name)) {
@@ -169,7 +180,7 @@ impl OnnxModel {
         for input in &graph.inputs {
             let name = input.name.as_str();
             let Some(tensor) = given.get(name) else {
-                if graph.initializers.contains_key(name) {
+                if graph.initializers.contains_key(name) || kept.contains(name) {
                     continue;
                 }
                 return fail(format!("input `{name}` is missing"));
@@ -185,8 +196,10 @@ impl OnnxModel {
             for (dim, &size) in dims.iter().zip(tensor.dims()) {
                 match dim {
                     DeclaredDim::Size(wanted) if *wanted != size => {
+                        let wanted: Vec<String> = dims.iter().map(ToString::to_string).collect();
+                        let wanted = wanted.join(", ");
                         return fail(format!(
-                            "input `{name}` must have the dimensions {dims:?}, got {tensor}"
+                            "input `{name}` must have the dimensions [{wanted}], got {tensor}"
                         ));
                     }
                     DeclaredDim::Named(symbol) => {

@@ -1,6 +1,7 @@
 //! When each kernel of a run took place on the device.
 
 use super::element::OnnxTensor;
+use super::kept::Keeping;
 use super::model::OnnxModel;
 use super::trace::{Data, Step};
 use crate::session::StepTime;
@@ -45,7 +46,7 @@ impl OnnxModel {
         self.run(inputs)?;
         let given = self.given(inputs)?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let traces = state.traces.get(&Self::signature(&given)).cloned().unwrap_or_default();
+        let traces = state.traces.find(&(Self::signature(&given), Keeping::default())).to_vec();
         'traces: for trace in traces {
             let session = &mut state.session;
             let mut data = Data { given: &given, slots: HashMap::new() };

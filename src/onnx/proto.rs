@@ -2,8 +2,9 @@
 //! of the public schema, <https://github.com/onnx/onnx/blob/main/docs/IR.md>). Fields that are
 //! not listed are skipped. Bytes are slices of the file, not copies.
 
-use prost::Message;
-use prost::bytes::Bytes;
+use prost::bytes::{Buf, BufMut, Bytes};
+use prost::encoding::{self, DecodeContext, WireType};
+use prost::{DecodeError, Message};
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Model {
@@ -87,30 +88,98 @@ pub(super) struct Attribute {
     pub(super) ref_attr_name: String,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Tensor {
-    #[prost(int64, repeated, tag = "1")]
     pub(super) dims: Vec<i64>,
-    #[prost(int32, tag = "2")]
     pub(super) data_type: i32,
-    #[prost(float, repeated, tag = "4")]
-    pub(super) float_data: Vec<f32>,
-    #[prost(int32, repeated, tag = "5")]
+    /// As raw data would be.
+    pub(super) float_data: Fixed,
     pub(super) int32_data: Vec<i32>,
-    #[prost(int64, repeated, tag = "7")]
     pub(super) int64_data: Vec<i64>,
-    #[prost(string, tag = "8")]
     pub(super) name: String,
-    #[prost(bytes = "bytes", tag = "9")]
     pub(super) raw_data: Bytes,
-    #[prost(double, repeated, tag = "10")]
-    pub(super) double_data: Vec<f64>,
-    #[prost(uint64, repeated, tag = "11")]
+    /// As raw data would be.
+    pub(super) double_data: Fixed,
     pub(super) uint64_data: Vec<u64>,
-    #[prost(message, repeated, tag = "13")]
     pub(super) external_data: Vec<Entry>,
-    #[prost(int32, tag = "14")]
     pub(super) data_location: i32,
+}
+
+/// Repeated floats: in a file they lie behind each other, and that piece of the file is kept;
+/// or one by one, as few files have them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Fixed {
+    piece: Bytes,
+    more: Vec<u8>,
+}
+
+impl Fixed {
+    /// The floats' bytes.
+    pub(super) fn into_bytes(self) -> Bytes {
+        if self.more.is_empty() { self.piece } else { [self.piece.as_ref(), &self.more].concat().into() }
+    }
+
+    fn merge(
+        &mut self,
+        (wire_type, size): (WireType, usize),
+        buf: &mut impl Buf,
+        context: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        let mut piece = Bytes::new();
+        if wire_type == WireType::LengthDelimited {
+            encoding::bytes::merge(wire_type, &mut piece, buf, context)?;
+        } else if size == 4 {
+            let mut value = 0.0;
+            encoding::float::merge(wire_type, &mut value, buf, context)?;
+            self.more.extend(value.to_le_bytes());
+        } else {
+            let mut value = 0.0;
+            encoding::double::merge(wire_type, &mut value, buf, context)?;
+            self.more.extend(value.to_le_bytes());
+        }
+        if self.piece.is_empty() && self.more.is_empty() {
+            self.piece = piece;
+        } else {
+            self.more.extend_from_slice(&piece);
+        }
+        Ok(())
+    }
+}
+
+/// Written by hand so that floats are not copied; only ever decoded.
+impl Message for Tensor {
+    fn encode_raw(&self, _: &mut impl BufMut) {}
+
+    fn encoded_len(&self) -> usize {
+        0
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        context: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        match tag {
+            1 => encoding::int64::merge_repeated(wire_type, &mut self.dims, buf, context),
+            2 => encoding::int32::merge(wire_type, &mut self.data_type, buf, context),
+            4 => self.float_data.merge((wire_type, 4), buf, context),
+            5 => encoding::int32::merge_repeated(wire_type, &mut self.int32_data, buf, context),
+            7 => encoding::int64::merge_repeated(wire_type, &mut self.int64_data, buf, context),
+            8 => encoding::string::merge(wire_type, &mut self.name, buf, context),
+            9 => encoding::bytes::merge(wire_type, &mut self.raw_data, buf, context),
+            10 => self.double_data.merge((wire_type, 8), buf, context),
+            11 => encoding::uint64::merge_repeated(wire_type, &mut self.uint64_data, buf, context),
+            13 => encoding::message::merge_repeated(wire_type, &mut self.external_data, buf, context),
+            14 => encoding::int32::merge(wire_type, &mut self.data_location, buf, context),
+            _ => encoding::skip_field(wire_type, tag, buf, context),
+        }
+    }
 }
 
 /// `data_location` of a tensor whose data lies in another file.

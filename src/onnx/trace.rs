@@ -2,6 +2,7 @@
 //! building graphs again: plans to run, and values that were looked at on the host.
 
 use super::element::{ElementType, OnnxTensor, from_device, to_device};
+use super::kept::Keeping;
 use super::value::Place;
 use crate::session::{PlanId, Session};
 use crate::tensor::Tensor;
@@ -50,6 +51,62 @@ impl Trace {
     }
 }
 
+/// Most runs that are kept for one set of input shapes: they differ in values that decide what
+/// is computed.
+const MOST_RUNS: usize = 16;
+
+/// Most keys whose runs are kept.
+const MOST_KEYS: usize = 32;
+
+/// Types and shapes of the inputs of a run.
+pub(super) type Signature = Vec<(String, ElementType, Vec<usize>)>;
+
+/// What runs are told apart by: types and shapes of their inputs, and what stays on the device.
+pub(super) type RunKey = (Signature, Keeping);
+
+/// The runs that are planned: of the keys that were used last.
+#[derive(Debug, Default)]
+pub(super) struct Traces {
+    /// Last used last.
+    by_key: Vec<(RunKey, Vec<Arc<Trace>>)>,
+    /// How many runs were ever planned.
+    pub(super) imports: usize,
+}
+
+impl Traces {
+    /// The runs of this key.
+    pub(super) fn find(&mut self, key: &RunKey) -> &[Arc<Trace>] {
+        let Some(place) = self.by_key.iter().position(|(known, _)| known == key) else { return &[] };
+        self.by_key[place..].rotate_left(1);
+        self.by_key.last().map_or(&[], |(_, traces)| traces)
+    }
+
+    /// Keeps a run, and returns those that are no longer kept.
+    pub(super) fn keep(&mut self, key: RunKey, trace: Trace) -> Vec<Arc<Trace>> {
+        self.imports += 1;
+        let trace = Arc::new(trace);
+        match self.by_key.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, traces)) => traces.push(trace),
+            None => self.by_key.push((key, vec![trace])),
+        }
+        if let Some((_, traces)) = self.by_key.iter_mut().find(|(_, traces)| traces.len() > MOST_RUNS) {
+            return vec![traces.remove(0)];
+        }
+        if self.by_key.len() > MOST_KEYS { self.by_key.remove(0).1 } else { Vec::new() }
+    }
+
+    /// All of them with what they keep.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Keeping, &Arc<Trace>)> {
+        self.by_key.iter().flat_map(|((_, keeping), traces)| traces.iter().map(move |trace| (keeping, trace)))
+    }
+
+    /// Takes out the runs that keep what is unwanted.
+    pub(super) fn remove(&mut self, unwanted: impl Fn(&Keeping) -> bool) -> Vec<Arc<Trace>> {
+        let removed = self.by_key.extract_if(.., |((_, keeping), _)| unwanted(keeping));
+        removed.flat_map(|(_, traces)| traces).collect()
+    }
+}
+
 /// The data of one run: inputs given and values read back.
 #[derive(Debug)]
 pub(super) struct Data<'a> {
@@ -73,6 +130,9 @@ impl Data<'_> {
     pub(super) fn device(&self, place: &Place) -> Result<Tensor> {
         match place {
             Place::Slot(number) => self.slot(*number).cloned(),
+            Place::State(name) | Place::Past(name) => Err(Error::Unsupported(format!(
+                "the value of `{name}`, which stays on the device, is looked at"
+            ))),
             Place::Input(name) => {
                 let input = self.input(name)?;
                 to_device(input.tensor(), input.element())

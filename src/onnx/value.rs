@@ -3,6 +3,7 @@
 
 use super::definition::StoredTensor;
 use super::element::ElementType;
+use super::stored::Stored;
 use crate::tensor::{Shape, Tensor};
 use std::sync::Arc;
 
@@ -19,8 +20,8 @@ pub(crate) struct Value {
 pub(super) enum Data {
     /// Known now, in the host's dtype of its element type.
     Host(Arc<Tensor>),
-    /// In the file.
-    Stored(Arc<StoredTensor>),
+    /// In the file, or computed of what is there.
+    Stored(Stored),
     /// Made on the device.
     Device(Arc<DeviceValue>),
 }
@@ -37,6 +38,10 @@ pub(super) struct DeviceValue {
 pub(super) enum Place {
     /// An input of the model.
     Input(String),
+    /// A state of the session as it is now; its name.
+    State(String),
+    /// All rows but one of a state, to which one is appended; the model's input.
+    Past(String),
     /// Made by a node; the number of its [`DeviceValue`].
     Slot(usize),
 }
@@ -59,8 +64,22 @@ impl Value {
         Self::host(element, Tensor::from_f64(element.host_dtype(), vec![], &[value]))
     }
 
-    pub(super) fn stored(stored: Arc<StoredTensor>) -> Self {
+    /// A tensor of the file.
+    pub(super) fn stored(tensor: Arc<StoredTensor>) -> Self {
+        Self::read(Stored::file(tensor))
+    }
+
+    /// A value that is read when it is needed.
+    pub(super) fn read(stored: Stored) -> Self {
         Self { element: stored.element, shape: stored.shape.clone(), data: Data::Stored(stored) }
+    }
+
+    /// What is read when it is needed, if its elements can be taken one by one and there are any.
+    pub(super) fn divisible(&self) -> Option<&Stored> {
+        match &self.data {
+            Data::Stored(stored) => Some(stored).filter(|s| s.is_divisible() && s.shape.elements() > 0),
+            _ => None,
+        }
     }
 
     /// Sizes of the dimensions.

@@ -14,7 +14,8 @@ use crate::{Error, Result};
 /// AdaptiveMaxPoolNd of torch). Sizes of 1 pool each image globally.
 ///
 /// Input: x f32 `[n, c, spatial..]` with one to three spatial axes. Output: f32 `[n, c, size..]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AdaptivePool {
     /// How.
     pub function: PoolFn,

@@ -23,7 +23,8 @@ params!(
 
 /// Index of the largest or smallest element along an axis; NaN are passed over. f32, i32 or u32 to
 /// u32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ArgExtreme {
     /// Along which axis.
     pub axis: usize,

@@ -46,7 +46,8 @@ const PART_COLS: usize = 4096;
 
 /// Index of the largest element along an axis, the lowest among equals; NaN are passed over.
 /// f32 to u32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ArgMax {
     /// Along which axis.
     pub axis: usize,

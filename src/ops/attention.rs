@@ -55,7 +55,7 @@ pub(super) fn scale_and_cap(scale: f32, softcap: Option<f32>) -> (f32, f32) {
 }
 
 /// How queries, keys, values and the output lie in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum HeadLayout {
     /// q `[n, heads, t, d]`, k `[n, kv_heads, s, d]`, v `[n, kv_heads, s, dv]`; the output is
     /// `[n, heads, t, dv]`.
@@ -72,17 +72,20 @@ pub enum HeadLayout {
 /// head of keys and values (grouped-query, Ainslie et al. 2023).
 ///
 /// Inputs, all f32: q, k and v as the [`HeadLayout`] says; with `mask` one that broadcasts to
-/// `[n, heads, t, s]` and is added to the scores, where values below -1e29 hide a key. Output:
-/// f32, as the layout says. A token that sees no key gives zeros.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// `[n, heads, t, s]` and is added to the scores, where minus infinity hides a key; values below
+/// -1e29 count as that. Output: f32, as the layout says. A token that sees no key gives zeros.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Attention {
     /// Heads of the queries, a multiple of `kv_heads`.
     pub heads: usize,
     /// Heads of keys and values.
     pub kv_heads: usize,
     /// Factor of the scores, mostly 1 / sqrt(d).
+    #[serde(with = "super::float")]
     pub scale: f32,
     /// Limits scores, before the mask, to `cap * tanh(score / cap)` (Gemma 2).
+    #[serde(with = "super::float")]
     pub softcap: Option<f32>,
     /// Token i sees the keys 0..=i + this; all where there is none. Where the tokens are the last
     /// of the keys, it is s - t.
@@ -96,8 +99,8 @@ pub struct Attention {
     pub layout: HeadLayout,
 }
 
-/// Smallest score of a mask at which a key is seen.
-const HIDDEN: f64 = -1e29;
+/// Lower finite numbers of a mask count as this.
+const LOWEST: f64 = -1e29;
 
 /// First element, and elements from one batch, head and token to the next.
 type View = [usize; 4];
@@ -235,8 +238,9 @@ impl Attention {
         let &[batches, tokens, width] = qkv.shape.dims() else {
             return self.fail(format!("queries, keys and values must have 3 axes, got {qkv}"));
         };
-        let dim = width / (heads + 2 * kv_heads);
-        qkv.expect_dims(self, "queries, keys and values", &[batches, tokens, (heads + 2 * kv_heads) * dim])?;
+        let all_heads = kv_heads.saturating_mul(2).saturating_add(heads);
+        let dim = width / all_heads;
+        qkv.expect_dims(self, "queries, keys and values", &[batches, tokens, all_heads * dim])?;
         let view = |first| tokens_first(first * dim, width, tokens, dim);
         Ok(Problem {
             batches,
@@ -392,7 +396,7 @@ impl Attention {
     fn score(&self, dot: f64, mask: f64) -> Option<f64> {
         let score = dot * f64::from(self.scale);
         let capped = self.softcap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh());
-        (mask > HIDDEN).then_some(capped + mask)
+        (mask > f64::NEG_INFINITY).then_some(capped + mask.max(LOWEST))
     }
 }
 

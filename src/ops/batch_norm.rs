@@ -26,9 +26,11 @@ params!(
 ///
 /// Inputs: x f32 `[n, c, spatial..]` with up to three spatial axes, or `[n, c]`; weight, bias,
 /// mean and variance f32 `[c]`. Output: f32 of x's shape.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BatchNorm {
     /// Added to the variance.
+    #[serde(with = "super::float")]
     pub eps: f32,
     /// The function of each output.
     pub activation: UnaryFn,

@@ -44,7 +44,7 @@ params!(
 const DTYPES: [DType; 5] = [DType::F32, DType::F16, DType::BF16, DType::I32, DType::U32];
 
 /// A function of two numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum BinaryFn {
     /// a + b; integers wrap.
     Add,
@@ -54,6 +54,9 @@ pub enum BinaryFn {
     Mul,
     /// a / b; of integers without the fraction, and a itself where b is 0 or the quotient overflows.
     Div,
+    /// a / b of f32, correctly rounded (IEEE 754): division in WGSL may be off by 2.5 units in the
+    /// last place.
+    ExactDiv,
     /// The larger.
     Max,
     /// The smaller.
@@ -90,11 +93,12 @@ pub enum BinaryFn {
 
 impl BinaryFn {
     /// All functions.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Add,
         Self::Sub,
         Self::Mul,
         Self::Div,
+        Self::ExactDiv,
         Self::Max,
         Self::Min,
         Self::Pow,
@@ -124,6 +128,7 @@ impl BinaryFn {
             Self::BitAnd | Self::BitOr | Self::BitXor | Self::ShiftLeft | Self::ShiftRight => {
                 &[DType::I32, DType::U32]
             }
+            Self::ExactDiv => &[DType::F32],
             _ => &DTYPES,
         }
     }
@@ -131,6 +136,7 @@ impl BinaryFn {
     /// Iterations of loops that four elements take at most.
     const fn iterations(self) -> usize {
         match self {
+            Self::ExactDiv => 4 * 4,
             Self::Pow => 4 * 32,
             Self::Remainder | Self::Modulo => 4 * 560,
             _ => 4,
@@ -144,6 +150,7 @@ impl BinaryFn {
             Self::Sub => "subtract",
             Self::Mul => "multiply",
             Self::Div => "divide",
+            Self::ExactDiv => "divide_exactly",
             Self::Max => "maximum",
             Self::Min => "minimum",
             Self::Pow => "power",
@@ -182,6 +189,7 @@ impl BinaryFn {
             Self::Sub => a - b,
             Self::Mul => a * b,
             Self::Div => a / b,
+            Self::ExactDiv => f64::from(a as f32 / b as f32),
             Self::Max => a.max(b),
             Self::Min => a.min(b),
             Self::Pow => a.powf(b),
@@ -206,8 +214,8 @@ impl BinaryFn {
             Self::Add => a + b,
             Self::Sub => a - b,
             Self::Mul => a.wrapping_mul(b),
-            Self::Div if b == 0 => a,
-            Self::Div => a / b,
+            Self::Div | Self::ExactDiv if b == 0 => a,
+            Self::Div | Self::ExactDiv => a / b,
             Self::Max => a.max(b),
             Self::Min => a.min(b),
             Self::PRelu => a.max(0) + b.wrapping_mul(a.min(0)),
@@ -241,7 +249,7 @@ impl BinaryFn {
 /// A function of the elements of two tensors of one dtype (f32, f16, bf16, i32 or u32; floats are
 /// computed in f32), whose shapes are broadcast to one by NumPy's rules; rank 8 at most. The
 /// output has that dtype, of comparisons u32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Binary(pub BinaryFn);
 
 impl Op for Binary {

@@ -81,7 +81,8 @@ pub const fn head_pitch(head_dim: usize) -> usize {
 /// `[slots, kv_heads, context, head_pitch]`; positions u32 `[rows]`; slots u32 `[rows]`.
 /// Output: f32 `[rows, heads * head_dim]`. A row at position p of slot s attends to the keys 0..=p
 /// of slot s; a row whose slot is [`INACTIVE`] gives zeros.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CachedAttention {
     /// Heads of the queries, a multiple of `kv_heads`.
     pub heads: usize,
@@ -90,8 +91,10 @@ pub struct CachedAttention {
     /// Elements of a head, at most 256.
     pub head_dim: usize,
     /// Factor of the scores, mostly 1 / sqrt(head_dim).
+    #[serde(with = "super::float")]
     pub scale: f32,
     /// Limits scores to `cap * tanh(score / cap)` (Gemma 2).
+    #[serde(with = "super::float")]
     pub softcap: Option<f32>,
     /// Number of keys that a row sees, its own included (sliding window, Mistral).
     pub window: Option<u32>,
@@ -319,8 +322,10 @@ impl Op for CachedAttention {
         let pairs = self.heads * (0..rows).map(seen).sum::<usize>();
         let read = if self.one_sequence { context.min(window + rows) } else { rows * window };
         let cached = 2 * 4 * self.kv_heads * read * head_pitch(self.head_dim);
-        let bytes = Cost::of_traffic(&inputs[..1], outputs).bytes + cached as u64;
-        Cost { bytes, ..Cost::default() }.products(2 * pairs * self.head_dim).functions(pairs)
+        let queries = Cost::of_traffic(&inputs[..1], outputs);
+        Cost { read: queries.read + cached as u64, ..queries }
+            .products(2 * pairs * self.head_dim)
+            .functions(pairs)
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

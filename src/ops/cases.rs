@@ -100,6 +100,7 @@ pub fn all() -> Vec<Case> {
         super::triangle::cases,
         super::unary::cases,
         super::unpack_pixels::cases,
+        super::write_rows::cases,
     ];
     families.iter().flat_map(|cases| cases()).collect()
 }

@@ -22,7 +22,8 @@ const DTYPES: [DType; 5] = [DType::F32, DType::F16, DType::BF16, DType::I32, DTy
 /// Floats become integers by dropping the fraction, and saturate at the last integer that an f32
 /// holds; integers become each other
 /// bit for bit. How f16 is rounded, and what becomes of values beyond it, is the device's choice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Cast {
     /// Dtype of the output.
     pub to: DType,

@@ -21,7 +21,8 @@ params!(
 
 /// Joins one or more tensors along `axis`; the other axes and the dtype (two or four bytes) are
 /// the same. One dispatch for each input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Concat {
     /// Along which axis.
     pub axis: usize,

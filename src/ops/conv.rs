@@ -30,7 +30,8 @@ use winograd::Winograd;
 /// or bf16; with `bias` an f32 `[o]`; with `slope` an f32 `[o]` or `[o, 1..]`, the factor of
 /// negative sums (He et al. 2015, PReLU); with `residual` an f32 of the output's shape. Output f32
 /// `[n, o, windows..]`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Conv {
     /// The window over the spatial axes; its `ceil_mode` is false.
     pub window: Window,
@@ -73,7 +74,9 @@ impl Conv {
         if self.window.ceil_mode || kernel != self.window.kernel {
             return fail(format!("the window {:?} is not that of the weight {weight}", self.window));
         }
-        let fits = self.groups > 0 && image.channels == channels * self.groups && outputs % self.groups == 0;
+        let fits = self.groups > 0
+            && image.channels == channels.saturating_mul(self.groups)
+            && outputs % self.groups == 0;
         if !fits || *channels == 0 {
             let groups = self.groups;
             return fail(format!("{groups} groups do not fit x {} and the weight {weight}", inputs[0]));

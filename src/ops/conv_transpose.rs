@@ -17,7 +17,8 @@ use std::sync::Arc;
 /// bf16; with `bias` an f32 `[o]`; with `slope` an f32 `[o]`; with `residual` an f32 of the output's
 /// shape. Output f32 `[n, o, spatial..]` of (size - 1) stride + (kernel - 1) dilation + 1 - pads +
 /// output_padding along each axis.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ConvTranspose {
     /// The window over the output's spatial axes; its `ceil_mode` is false.
     pub window: Window,

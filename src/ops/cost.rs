@@ -9,14 +9,22 @@ pub struct Cost {
     pub flops: u64,
     /// Exponentials, logarithms and the like.
     pub functions: u64,
-    /// Bytes of what is read and written, each value once.
-    pub bytes: u64,
+    /// Bytes of what is read, each value once.
+    pub read: u64,
+    /// Bytes of what is written, each value once.
+    pub written: u64,
 }
 
 impl Cost {
     /// Reading all inputs and writing all outputs.
     pub fn of_traffic(inputs: &[Spec], outputs: &[Spec]) -> Self {
-        Self { bytes: inputs.iter().chain(outputs).map(Spec::bytes).sum(), ..Self::default() }
+        let bytes = |specs: &[Spec]| specs.iter().map(Spec::bytes).sum();
+        Self { read: bytes(inputs), written: bytes(outputs), ..Self::default() }
+    }
+
+    /// Bytes of what is read and written.
+    pub fn bytes(&self) -> u64 {
+        self.read + self.written
     }
 
     /// The same with the multiplications and additions of sums of products.

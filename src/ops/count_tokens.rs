@@ -21,7 +21,8 @@ params!(
 ///
 /// Inputs: tokens u32 `[rows]`, slots u32 `[rows]` (not a slot: the row is inactive), counts u32
 /// `[slots, vocab]` (a state). Output: the counts. Tokens outside the vocabulary are ignored.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CountTokens {
     /// Tokens in the vocabulary.
     pub vocab: usize,

@@ -26,7 +26,8 @@ params!(
 );
 
 /// Running sums along an axis of f32, i32 or u32; integers wrap. The output has the input's spec.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CumSum {
     /// Along which axis.
     pub axis: usize,

@@ -9,7 +9,7 @@ use crate::tensor::{DType, Shape, Spec, Tensor};
 use crate::{Error, Result};
 
 /// How the channels of the deep image are numbered; named as in ONNX.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum DepthMode {
     /// `[row in the block, column in the block, channel]`.
     Dcr,
@@ -19,7 +19,8 @@ pub enum DepthMode {
 
 /// Makes of the block^2 * c channels of each pixel a block of pixels of c channels: `[n, block^2 c,
 /// h, w]` to `[n, c, h block, w block]`. Any dtype of two or four bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DepthToSpace {
     /// Side of a block.
     pub block: usize,
@@ -31,7 +32,8 @@ pub struct DepthToSpace {
 
 /// Makes of each block of pixels one pixel: `[n, c, h block, w block]` to `[n, block^2 c, h, w]`.
 /// Any dtype of two or four bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SpaceToDepth {
     /// Side of a block.
     pub block: usize,

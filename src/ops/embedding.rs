@@ -20,17 +20,20 @@ params!(
         first_row: u32,
         part_rows: u32,
         table_rows: u32,
+        from_end: u32,
         scale: f32,
     }
 );
 
 /// Rows of a table, times a scale.
 ///
-/// Inputs: table f32, f16 or bf16 `[vocab, width]`; ids u32 `[rows]`. Output: f32
-/// `[rows, width]`; an id outside the table gives zeros.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Inputs: table f32, f16 or bf16 `[vocab, width]`; ids `[rows]`, u32, or i32 where negative ones
+/// count from the end. Output: f32 `[rows, width]`; an id outside the table gives zeros.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Embedding {
     /// Factor of the rows.
+    #[serde(with = "super::float")]
     pub scale: f32,
 }
 
@@ -42,7 +45,7 @@ impl Op for Embedding {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [table, ids] = inputs.exactly(self)?;
         table.expect_dtype(self, "the table", &[DType::F32, DType::F16, DType::BF16])?;
-        ids.expect_dtype(self, "ids", &[DType::U32])?;
+        ids.expect_dtype(self, "ids", &[DType::U32, DType::I32])?;
         match (table.shape.dims(), ids.shape.dims()) {
             (&[_, width], &[rows]) => Ok(vec![Spec::f32([rows, width])]),
             _ => Err(Error::op(
@@ -67,6 +70,7 @@ impl Op for Embedding {
                 first_row: count(range.start),
                 part_rows: count(range.rows),
                 table_rows: count(table_rows),
+                from_end: (inputs[1].dtype == DType::I32).into(),
                 scale: self.scale,
             };
             spread.launch(&EMBEDDING).variant("weight_dtype", inputs[0].dtype.name()).params(params).bind([
@@ -85,7 +89,8 @@ impl Op for Embedding {
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
         // Only the rows that are asked for.
         let rows = inputs[1].elements() * inputs[0].shape.dims()[1] * inputs[0].dtype.size();
-        Cost { bytes: rows as u64 + Cost::of_traffic(&inputs[1..], outputs).bytes, ..Cost::default() }
+        let others = Cost::of_traffic(&inputs[1..], outputs);
+        Cost { read: rows as u64 + others.read, ..others }
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
@@ -93,7 +98,8 @@ impl Op for Embedding {
         let (table, ids) = (inputs[0].to_f64(), inputs[1].to_u32());
         let mut values = Vec::with_capacity(ids.len() * width);
         for id in &ids {
-            let row = *id as usize;
+            let negative = inputs[1].dtype() == DType::I32 && id.cast_signed() < 0;
+            let row = if negative { id.wrapping_add(table_rows as u32) } else { *id } as usize;
             for column in 0..width {
                 let value = if row < table_rows { table[row * width + column] } else { 0.0 };
                 values.push(value * f64::from(self.scale));
@@ -115,6 +121,11 @@ pub(super) fn cases() -> Vec<Case> {
             let inputs =
                 vec![random.tensor(dtype, [vocab as usize, width], 1.0), Tensor::from_u32([rows], &ids)];
             let name = format!("{rows} of {vocab} x {width} {dtype}");
+            if rows > 9 && dtype == DType::F16 {
+                let ids: Vec<i32> = ids.iter().enumerate().map(|(i, &id)| id as i32 - i as i32).collect();
+                let inputs = vec![inputs[0].clone(), Tensor::from_i32([rows], &ids)];
+                cases.push(Case::new(format!("{name} from the end"), Embedding { scale: 1.0 }, inputs));
+            }
             cases.push(Case::new(name.clone(), Embedding { scale: 1.5 }, inputs.clone()));
             if rows > 9 {
                 let split = Case::new(format!("{name} in parts"), Embedding { scale: 1.0 }, inputs);

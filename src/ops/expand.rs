@@ -9,7 +9,8 @@ use crate::{Error, Result};
 
 /// Repeats a tensor to the shape `dims` by NumPy's broadcasting rules. Any dtype of two or four
 /// bytes, rank 8 at most.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Expand {
     /// Sizes of the output's dimensions.
     pub dims: Vec<usize>,

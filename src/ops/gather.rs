@@ -26,7 +26,8 @@ params!(
 ///
 /// Inputs: x of any device dtype; indices u32, or i32 where negative ones count from the end.
 /// Output: x's shape with the axis replaced by the indices' shape. An index outside is clamped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Gather {
     /// The axis.
     pub axis: usize,

@@ -33,7 +33,8 @@ params!(
 /// Inputs: x of any device dtype; indices u32, or i32 where negative ones count from the end, of
 /// x's rank (8 at most), along other axes no longer than x. Output: x's dtype, the indices' shape.
 /// An index outside is clamped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GatherElements {
     /// The axis.
     pub axis: usize,

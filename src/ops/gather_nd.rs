@@ -13,7 +13,8 @@ use crate::tensor::{DType, Spec, Tensor};
 /// Inputs: x of any device dtype, `[batch.., indexed axes.., inner..]`; indices u32, or i32 where
 /// negative ones count from the end, `[batch.., tuples.., indexed axes]`, 8 at most. Output:
 /// `[batch.., tuples.., inner..]`. A tuple outside gives the last slice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GatherNd {
     /// Number of batch axes, each of which goes with its own tuples.
     pub batch_dims: usize,

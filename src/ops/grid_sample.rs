@@ -25,7 +25,7 @@ params!(
 const MAX_SIDE: usize = 1 << 20;
 
 /// How values between pixels are computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum GridFilter {
     /// The nearest pixel, ties to the even one.
     Nearest,
@@ -36,7 +36,7 @@ pub enum GridFilter {
 }
 
 /// What lies outside of an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum GridPadding {
     /// Zeros.
     Zeros,
@@ -47,11 +47,15 @@ pub enum GridPadding {
     Reflection,
 }
 
+/// Coordinates beyond this many pixels, infinite ones too, are taken as this: indices do not overflow.
+const FARTHEST: f64 = (1_u64 << 40) as f64;
+
 /// Samples f32 images `[n, c, spatial..]` with two or three spatial axes at the places of an f32
 /// grid `[n, points.., axes]`, whose last axis holds coordinates from -1 to 1 along width, height
 /// and depth. Output: f32 `[n, c, points..]` (Jaderberg et al. 2015, "Spatial Transformer
 /// Networks").
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GridSample {
     /// How values between pixels are computed.
     pub filter: GridFilter,
@@ -72,6 +76,7 @@ impl GridFilter {
 
     /// The first pixel that is read around a place, and how many.
     fn taps(self, place: f64) -> std::ops::Range<i64> {
+        let place = place.clamp(-FARTHEST, FARTHEST);
         let (first, taps) = match self {
             Self::Nearest => (place.round_ties_even() as i64, 1),
             Self::Linear => (place.floor() as i64, 2),

@@ -55,11 +55,13 @@ const MOST_PART: usize = 4_096;
 ///
 /// Inputs: x f32 `[n, c, spatial..]` with one to three spatial axes; weight and bias f32 `[c]`.
 /// Output: f32 of x's shape.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GroupNorm {
     /// Number of groups, of c / groups channels each.
     pub groups: usize,
     /// Added to the variance.
+    #[serde(with = "super::float")]
     pub eps: f32,
     /// The function of each output.
     pub activation: UnaryFn,

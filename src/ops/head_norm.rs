@@ -26,7 +26,8 @@ params!(
 ///
 /// Inputs: queries, keys and values f32 `[rows, (heads + 2 kv_heads) * head_dim]`; the weights
 /// of queries and of keys f32 `[head_dim]`. Output: as the first input.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HeadNorm {
     /// Heads of the queries.
     pub heads: usize,
@@ -35,14 +36,16 @@ pub struct HeadNorm {
     /// Elements of a head.
     pub head_dim: usize,
     /// Added to the mean of the squares.
+    #[serde(with = "super::float")]
     pub eps: f32,
     /// Added to the weights: 1 for Gemma.
+    #[serde(with = "super::float")]
     pub offset: f32,
 }
 
 impl HeadNorm {
     fn all_heads(&self) -> usize {
-        self.heads + 2 * self.kv_heads
+        self.kv_heads.saturating_mul(2).saturating_add(self.heads)
     }
 }
 
@@ -54,8 +57,8 @@ impl Op for HeadNorm {
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [qkv, queries, keys] = inputs.exactly(self)?;
         let (rows, cols) = qkv.shape.rows_and_cols();
-        if cols != self.all_heads() * self.head_dim || qkv.shape.rank() != 2 {
-            let want = self.all_heads() * self.head_dim;
+        let want = self.all_heads().saturating_mul(self.head_dim);
+        if cols != want || qkv.shape.rank() != 2 {
             return Err(Error::op(
                 self.name(),
                 format!("the input must have shape [{rows}, {want}], got {qkv}"),

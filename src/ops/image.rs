@@ -8,7 +8,7 @@ use crate::tensor::{Shape, Spec, Tensor};
 use crate::{Error, Result};
 
 /// Where the channels of a batch of images lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 pub enum ImageOrder {
     /// `[n, channels, spatial..]`: of graphs and published models.
     #[default]
@@ -137,7 +137,8 @@ pub fn three<T: Copy>(values: &[T], fill: T) -> [T; 3] {
 }
 
 /// A window that moves over the spatial axes: of convolutions and pools. One value for each axis.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Window {
     /// Sizes.
     pub kernel: Vec<usize>,

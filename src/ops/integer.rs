@@ -17,7 +17,7 @@ params!(
 );
 
 /// A function of one value that is computed in integers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum IntegerFn {
     /// |x| of i32; the smallest stays.
     Abs,
@@ -126,7 +126,7 @@ impl IntegerFn {
 }
 
 /// A function of every element that is computed in integers; its dtypes are the function's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Integer(pub IntegerFn);
 
 impl Op for Integer {

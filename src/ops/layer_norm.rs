@@ -22,9 +22,11 @@ params!(
 ///
 /// Inputs: x f32 `[.., cols]`, weight f32 `[cols]`, and with `bias` an f32 `[cols]`.
 /// Output: f32 of x's shape.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LayerNorm {
     /// Added to the variance.
+    #[serde(with = "super::float")]
     pub eps: f32,
     /// Whether a bias is added.
     pub bias: bool,

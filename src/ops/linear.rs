@@ -34,7 +34,7 @@ params!(
 const FOLD: u32 = 32_768;
 
 /// Where a residual is added to the outputs of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum ResidualPlace {
     /// activation(sum + residual): the blocks of ResNet.
     BeforeActivation,
@@ -70,7 +70,8 @@ impl ResidualPlace {
 /// `gated`: the weight has n = 2 f rows, first those of the gate, then those of up, and the
 /// output is activation(gate) * up (+ residual), f32 `[.., f]` (Shazeer 2020, "GLU Variants
 /// Improve Transformer").
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Linear {
     /// Whether a bias is added.
     pub bias: bool,

@@ -29,7 +29,8 @@ const MOST_CHANNELS: usize = 32_768;
 /// each channel that are there (LRN of ONNX, LocalResponseNorm of torch).
 ///
 /// Input: x f32 `[n, c, spatial..]` with one to three spatial axes. Output: f32 of x's shape.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Lrn {
     /// Channels of a window.
     pub size: usize,
@@ -37,10 +38,13 @@ pub struct Lrn {
     /// ONNX, size / 2 in torch.
     pub before: usize,
     /// Factor of the mean square.
+    #[serde(with = "super::float")]
     pub alpha: f32,
     /// Exponent.
+    #[serde(with = "super::float")]
     pub beta: f32,
     /// Added to the mean square; above 0.
+    #[serde(with = "super::float")]
     pub bias: f32,
     /// Order of x's axes.
     pub order: ImageOrder,

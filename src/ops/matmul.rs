@@ -30,13 +30,15 @@ const FOLD: u32 = 32_768;
 
 /// alpha A B: f32 `[.., m, k]` times f32 `[.., k, n]` to f32 `[.., m, n]`, where the outer
 /// dimensions broadcast as in NumPy, and one-dimensional inputs are a row and a column.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MatMul {
     /// Whether A lies as `[.., k, m]`.
     pub transpose_a: bool,
     /// Whether B lies as `[.., n, k]`.
     pub transpose_b: bool,
     /// Factor of the product.
+    #[serde(with = "super::float")]
     pub alpha: f32,
 }
 

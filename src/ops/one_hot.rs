@@ -22,7 +22,8 @@ params!(
 ///
 /// Inputs: indices u32, or i32 where negative ones count from the end; values `[2]` of f32, i32 or
 /// u32: elsewhere, at the index. Output: the values' dtype. An index outside is nowhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct OneHot {
     /// Elements of a vector.
     pub depth: usize,

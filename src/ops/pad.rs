@@ -27,10 +27,10 @@ params!(
 );
 
 /// What lies outside of a tensor.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum PadMode {
     /// One value, rounded to the tensor's dtype.
-    Constant(f32),
+    Constant(#[serde(with = "super::float")] f32),
     /// The tensor mirrored at its first and last element, which are not repeated.
     Reflect,
     /// The nearest element (torch's "replicate").
@@ -41,7 +41,8 @@ pub enum PadMode {
 
 /// Adds elements before and after each axis; a negative number takes elements away (Pad of ONNX,
 /// torch.nn.functional.pad). Any dtype of two or four bytes, rank 8 at most.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pad {
     /// Elements added before and after each axis, all axes in their order.
     pub pads: Vec<(isize, isize)>,

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 pub(super) use passes::{AxisWindows, MOST_TAPS, Passes};
 
 /// How the elements of a window become one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum PoolFn {
     /// The largest; minus infinity of none.
     Max,
@@ -35,7 +35,8 @@ impl PoolFn {
 /// Input: x f32 `[n, c, spatial..]` with one to three spatial axes. Output: f32
 /// `[n, c, windows..]`. Padding is never the largest element, and of an average it counts only
 /// with `count_include_pad`; elements that a window of `ceil_mode` has beyond the padding never do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pool {
     /// How.
     pub function: PoolFn,

@@ -31,7 +31,8 @@ params!(
 );
 
 /// What a unit of a recurrent layer computes from its input x, its state and its gates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Cell {
     /// f(x + R state) (Elman 1990).
     Rnn,
@@ -74,7 +75,7 @@ impl Cell {
 }
 
 /// In which order the steps of a sequence are taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Directions {
     /// From the first to the last.
     Forward,
@@ -106,7 +107,8 @@ impl Directions {
 ///
 /// Outputs: that of each step f32 `[steps, directions, n, hidden]`, zero after a sequence's end; the
 /// state after the last step, like the initial one.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Recurrent {
     /// What a unit computes.
     pub cell: Cell,
@@ -115,6 +117,7 @@ pub struct Recurrent {
     /// The functions of the gates (f), of the hidden gate or the cell gate (g), and of the memory (h).
     pub activations: [UnaryFn; 3],
     /// What the functions are applied to is kept within plus and minus this.
+    #[serde(with = "super::float")]
     pub clip: Option<f32>,
 }
 

@@ -52,7 +52,7 @@ params!(
 );
 
 /// How numbers become one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum ReduceFn {
     /// Their sum.
     Sum,
@@ -176,7 +176,8 @@ impl ReduceFn {
 
 /// Reduces `axes` (all where there are none) by `function`: f32, and for sums, products and
 /// extremes also i32 and u32, which wrap. The output has the input's dtype.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Reduce {
     /// How.
     pub function: ReduceFn,

@@ -183,7 +183,8 @@ impl Taps {
 
 /// Resamples pixels along `axis`. Inputs: pixels, u32 words of four bytes, of any shape; the
 /// table of [`Taps::table`]. Output: the pixels with as many along the axis as the table has rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Resample {
     /// Along which axis.
     pub axis: usize,

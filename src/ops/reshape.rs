@@ -17,7 +17,8 @@ params!(
 );
 
 /// Gives a tensor the shape `dims`; copies only to an output of the graph or from a state. Any dtype of two or four bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Reshape {
     /// Sizes of the output's dimensions.
     pub dims: Vec<usize>,
@@ -32,9 +33,8 @@ impl Op for Reshape {
         let [input] = inputs.exactly(self)?;
         input.expect_dtype(self, "the input", strided::DTYPES)?;
         let shape = Shape::from(self.dims.as_slice());
-        if shape.elements() != input.elements() {
-            let message =
-                format!("{input} has {} elements, {shape} has {}", input.elements(), shape.elements());
+        if shape.checked_elements() != Some(input.elements()) {
+            let message = format!("{input} has {} elements, {shape} has not", input.elements());
             return Err(Error::op(self.name(), message));
         }
         Ok(vec![Spec::new(input.dtype, shape)])

@@ -35,7 +35,7 @@ const MAX_SIDE: usize = 1 << 20;
 const MAX_TAPS: usize = 32_768;
 
 /// How values between pixels are computed.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum ResizeFilter {
     /// One pixel, the place rounded so.
     Nearest(NearestRounding),
@@ -43,11 +43,11 @@ pub enum ResizeFilter {
     Linear,
     /// A cubic through four neighbours, with this slope at distance 1 (Keys 1981): -0.75 in torch
     /// and ONNX, -0.5 in torch with antialiasing.
-    Cubic(f32),
+    Cubic(#[serde(with = "super::float")] f32),
 }
 
 /// To which pixel a place between two goes; of ONNX.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum NearestRounding {
     /// Down.
     Floor,
@@ -61,7 +61,7 @@ pub enum NearestRounding {
 
 /// Where output i of an axis lies in the input, in pixels; named as in ONNX. The scale is always
 /// input size / output size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Coordinates {
     /// (i + 1/2) scale - 1/2.
     HalfPixel,
@@ -75,7 +75,8 @@ pub enum Coordinates {
 
 /// Resizes f32 images to `size` along their one to three spatial axes. Outside of the image, its
 /// nearest pixel counts.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Resize {
     /// Sizes of the spatial axes of the output.
     pub size: Vec<usize>,

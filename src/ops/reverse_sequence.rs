@@ -24,7 +24,8 @@ params!(
 ///
 /// Inputs: x of f32, i32 or u32, `[times, batches, ..]` or `[batches, times, ..]`; lengths i32 or
 /// u32 `[batches]`. Output: x's spec. A length above the number of times counts as that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ReverseSequence {
     /// Whether the first axis is the batch, not the time.
     pub batch_first: bool,

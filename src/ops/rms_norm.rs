@@ -24,11 +24,14 @@ params!(
 ///
 /// Inputs: x f32 `[.., cols]`, weight f32 `[cols]`, and with `residual` an f32 of x's shape.
 /// Output: f32 of x's shape.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RmsNorm {
     /// Added to the mean of the squares.
+    #[serde(with = "super::float")]
     pub eps: f32,
     /// Added to the weight: 1 for Gemma.
+    #[serde(with = "super::float")]
     pub offset: f32,
     /// Whether a last input is added to the result.
     pub residual: bool,

@@ -24,7 +24,8 @@ params!(
 /// Inputs: x f32 `[rows, heads, head_dim]`; table f32 `[positions, rotary_dim]`, for each position
 /// `rotary_dim / 2` cosines, then as many sines; positions u32 `[rows]`, those beyond the table
 /// use its last row. Output: as x. Dimensions from `rotary_dim` on are copied.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rope {
     /// Leading dimensions of a head that are rotated: even, at least 2; the table's width.
     pub rotary_dim: usize,

@@ -34,7 +34,8 @@ params!(
 /// `[slots, kv_heads, context, head_pitch]`. Outputs: queries f32 `[rows, heads, head_pitch]`, and
 /// the next versions of keys and values. A row whose slot is [`INACTIVE`] or whose position lies
 /// beyond the context gives zeros and writes nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RopeCache {
     /// Heads of the queries.
     pub heads: usize,

@@ -6,6 +6,7 @@
 mod distribution;
 mod row;
 
+pub(crate) use distribution::draw;
 pub use distribution::{IN_PROMPT, distribution};
 pub use row::{LEAST_TEMPERATURE, ROW_WORDS, SampleRow, random_bits};
 
@@ -45,7 +46,7 @@ const SOFTWARE_TOKENS: u32 = 4096;
 /// once), settings u32 `[rows, 16]` (see [`SampleRow`]), counts u32 `[slots, vocab]` (a state).
 /// Outputs: u32 `[rows]`, each a token and the flag bits ([`NO_TOKEN`] for inactive rows), and the
 /// counts with the tokens of active rows counted.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub struct Sample;
 
 impl Sample {
@@ -126,7 +127,7 @@ impl Op for Sample {
             }
             let row = SampleRow::from_words(&settings[index * ROW_WORDS..][..ROW_WORDS]);
             let seen = &mut counts[slot * vocab..][..vocab];
-            let (token, flags) = distribution::draw(&logits[index * vocab..][..vocab], seen, &row);
+            let (token, flags) = draw(&logits[index * vocab..][..vocab], seen, &row);
             seen[token as usize] += 1;
             sampled.push(token | flags);
         }

@@ -34,7 +34,7 @@ params!(
 pub(super) const DTYPES: &[DType] = &[DType::F32, DType::I32, DType::U32];
 
 /// What becomes of an update and the value at its place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum ScatterFn {
     /// The update; of several the last.
     Put,

@@ -14,7 +14,8 @@ use crate::tensor::{DType, Spec, Tensor};
 /// Inputs: data of f32, i32 or u32; indices u32, or i32 where negative ones count from the end, of
 /// the data's rank (8 at most), along other axes no longer than the data; updates of the data's
 /// dtype and the indices' shape. Output: the data's spec. An index outside is passed over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ScatterElements {
     /// The axis.
     pub axis: usize,

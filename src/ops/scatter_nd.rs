@@ -14,7 +14,8 @@ use crate::tensor::{DType, Spec, Tensor};
 /// Inputs: data of f32, i32 or u32, `[indexed axes.., inner..]`; indices u32, or i32 where negative
 /// ones count from the end, `[tuples.., indexed axes]`, 8 at most; updates of the data's dtype,
 /// `[tuples.., inner..]`. Output: the data's spec. A tuple outside is passed over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ScatterNd {
     /// What becomes of an update and the value at its place.
     pub function: ScatterFn,

@@ -27,7 +27,7 @@ params!(
 ///
 /// Inputs: condition u32; left and right of one dtype (f32, i32 or u32). Their shapes are
 /// broadcast to that of the output by NumPy's rules; rank 8 at most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Select;
 
 /// How an operand is read: one element serves `inner` neighbours, `count` elements repeat.

@@ -8,7 +8,8 @@ use crate::tensor::{DType, Shape, Spec, Tensor};
 use crate::{Error, Result};
 
 /// What is taken of one axis: `count` elements from `start`, each `step` after the last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SliceRange {
     /// First index.
     pub start: usize,
@@ -52,7 +53,8 @@ impl SliceRange {
 }
 
 /// Takes a range of every axis. Any dtype of two or four bytes, rank 8 at most.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Slice {
     /// One range for each axis.
     pub ranges: Vec<SliceRange>,

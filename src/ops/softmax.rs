@@ -17,7 +17,8 @@ params!(
 );
 
 /// e^(x - max) / sum e^(x - max) over the last axis: f32 `[.., cols]` to the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Softmax {
     /// Whether to return the natural logarithm of it.
     pub logarithm: bool,

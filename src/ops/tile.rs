@@ -9,7 +9,8 @@ use crate::{Error, Result};
 
 /// Repeats a tensor of any device dtype so many times along each axis: `[a, b]` twice is
 /// `[a, b, a, b]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Tile {
     /// How often, for each axis.
     pub repeats: Vec<usize>,
@@ -40,13 +41,17 @@ impl Op for Tile {
                 format!("takes a number of repeats for each axis, got {:?} for {input}", self.repeats);
             return Err(Error::op(self.name(), message));
         }
+        let sizes = dims.iter().zip(&self.repeats).map(|(dim, repeats)| dim.saturating_mul(*repeats));
+        let tiled = Shape::from(sizes.collect::<Vec<usize>>());
+        if tiled.checked_elements().is_none() {
+            return Err(Error::op(self.name(), format!("{tiled} has more elements than can be counted")));
+        }
         let (shape, strides) = self.interleaved(&input.shape);
         if merged_axes(shape.dims(), [&strides]).len() > MAX_AXES {
             let message = format!("{input} {:?} times takes more than {MAX_AXES} axes", self.repeats);
             return Err(Error::op(self.name(), message));
         }
-        let dims: Vec<usize> = dims.iter().zip(&self.repeats).map(|(dim, repeats)| dim * repeats).collect();
-        Ok(vec![Spec::new(input.dtype, dims)])
+        Ok(vec![Spec::new(input.dtype, tiled)])
     }
 
     fn launch(&self, caps: &Caps, inputs: &[Spec], _: &[Spec]) -> Result<Launches> {

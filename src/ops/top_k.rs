@@ -50,7 +50,8 @@ params!(
 ///
 /// Outputs: the elements, of the input's dtype, and their indices, u32; both of the input's shape
 /// with `k` in place of the axis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TopK {
     /// How many, at most the axis's size.
     pub k: usize,

@@ -10,7 +10,8 @@ use crate::{Error, Result};
 
 /// Permutes axes: axis i of the output is axis `permutation[i]` of the input. Any dtype of two
 /// or four bytes, rank 8 at most.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Transpose {
     /// For each axis of the output, that of the input.
     pub permutation: Vec<usize>,

@@ -21,7 +21,8 @@ params!(
 
 /// Keeps the upper or lower triangle of matrices `[.., rows, cols]` of f32, i32 or u32, with its
 /// diagonal; the rest becomes zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Triangle {
     /// Whether the upper is kept, not the lower.
     pub upper: bool,

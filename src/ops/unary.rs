@@ -23,7 +23,7 @@ params!(
 const FLOATS: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
 /// A function of every element: f32, f16 or bf16 of any shape to the same; computed in f32.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Unary(pub UnaryFn);
 
 impl Op for Unary {
@@ -70,7 +70,8 @@ impl Launch {
 }
 
 /// A function of one number.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum UnaryFn {
     /// x.
     Identity,
@@ -81,7 +82,7 @@ pub enum UnaryFn {
     /// x sigmoid(x).
     Silu,
     /// x sigmoid(this times x) (Ramachandran et al. 2017, "Searching for Activation Functions").
-    Swish(f32),
+    Swish(#[serde(with = "super::float")] f32),
     /// Hyperbolic tangent.
     Tanh,
     /// GELU approximated by the hyperbolic tangent (Hendrycks and Gimpel 2016).
@@ -142,44 +143,64 @@ pub enum UnaryFn {
     Softsign,
     /// cap tanh(x / cap): keeps every value within -cap..cap, which must be positive (logits and
     /// attention scores of Gemma 2).
-    Softcap(f32),
+    Softcap(#[serde(with = "super::float")] f32),
     /// min(max(x, 0), 6).
     Relu6,
     /// min(max(x, min), max).
     Clip {
         /// Smallest result, may be minus infinity.
+        #[serde(with = "super::float")]
         min: f32,
         /// Largest result, may be infinity.
+        #[serde(with = "super::float")]
         max: f32,
     },
     /// x, or this times x where it is negative.
-    LeakyRelu(f32),
+    LeakyRelu(#[serde(with = "super::float")] f32),
     /// x where it is above this, else 0 (Konda et al. 2015).
-    ThresholdedRelu(f32),
+    ThresholdedRelu(#[serde(with = "super::float")] f32),
     /// x - bias above the threshold, x + bias below its negative, else 0.
     Shrink {
         /// Where it begins.
+        #[serde(with = "super::float")]
         threshold: f32,
         /// What is taken away.
+        #[serde(with = "super::float")]
         bias: f32,
     },
     /// x, or this times e^x - 1 where it is negative (Clevert et al. 2016).
-    Elu(f32),
+    Elu(#[serde(with = "super::float")] f32),
     /// x, or this times e^(x / this) - 1 where it is negative (Barron 2017).
-    Celu(f32),
+    Celu(#[serde(with = "super::float")] f32),
     /// ELU scaled so that activations keep mean 0 and variance 1 (Klambauer et al. 2017).
     Selu,
     /// alpha x + beta, kept within 0..1; PyTorch's has alpha 1/6 and beta 1/2.
     HardSigmoid {
         /// Slope.
+        #[serde(with = "super::float")]
         alpha: f32,
         /// Value at 0.
+        #[serde(with = "super::float")]
         beta: f32,
     },
     /// x times its hard sigmoid of alpha 1/6 and beta 1/2 (Howard et al. 2019, MobileNetV3).
     HardSwish,
     /// x tanh(softplus(x)) (Misra 2019).
     Mish,
+    /// alpha x + beta.
+    Affine {
+        /// Slope.
+        alpha: f32,
+        /// Value at 0.
+        beta: f32,
+    },
+    /// alpha tanh(beta x).
+    ScaledTanh {
+        /// Factor of the result.
+        alpha: f32,
+        /// Factor of x.
+        beta: f32,
+    },
 }
 
 /// Constants of Klambauer et al. 2017, as PyTorch and ONNX write them.
@@ -188,7 +209,7 @@ const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
 
 impl UnaryFn {
     /// All functions, those with arguments with some.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 48] = [
         Self::Identity,
         Self::Relu,
         Self::Sigmoid,
@@ -235,6 +256,8 @@ impl UnaryFn {
         Self::HardSigmoid { alpha: 0.2, beta: 0.5 },
         Self::HardSwish,
         Self::Mish,
+        Self::Affine { alpha: 0.75, beta: -0.5 },
+        Self::ScaledTanh { alpha: 1.5, beta: 0.75 },
     ];
 
     /// The WGSL function, in lib/activation.wgsl, lib/trigonometry.wgsl or WGSL's own: its name, and how many arguments
@@ -286,6 +309,8 @@ impl UnaryFn {
             Self::HardSigmoid { .. } => ("hard_sigmoid", 2),
             Self::HardSwish => ("hard_swish", 0),
             Self::Mish => ("mish", 0),
+            Self::Affine { .. } => ("affine", 2),
+            Self::ScaledTanh { .. } => ("scaled_tanh", 2),
         }
     }
 
@@ -295,7 +320,9 @@ impl UnaryFn {
         match self {
             Self::Relu6 => [0.0, 6.0],
             Self::Clip { min, max } => [min, max],
-            Self::HardSigmoid { alpha, beta } => [alpha, beta],
+            Self::HardSigmoid { alpha, beta }
+            | Self::Affine { alpha, beta }
+            | Self::ScaledTanh { alpha, beta } => [alpha, beta],
             Self::Shrink { threshold, bias } => [threshold, bias],
             Self::Softcap(alpha)
             | Self::LeakyRelu(alpha)
@@ -377,6 +404,8 @@ impl UnaryFn {
             Self::HardSigmoid { alpha, beta } => (f64::from(alpha) * x + f64::from(beta)).clamp(0.0, 1.0),
             Self::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
             Self::Mish => x * softplus(x).tanh(),
+            Self::Affine { alpha, beta } => f64::from(alpha) * x + f64::from(beta),
+            Self::ScaledTanh { alpha, beta } => f64::from(alpha) * (f64::from(beta) * x).tanh(),
         }
     }
 }

@@ -21,18 +21,22 @@ params!(
 );
 
 /// One channel of the result: byte * scale + offset.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PixelChannel {
     /// Which byte of a pixel's word, 0 the lowest.
     pub byte: u8,
     /// Factor.
+    #[serde(with = "super::float")]
     pub scale: f32,
     /// Summand.
+    #[serde(with = "super::float")]
     pub offset: f32,
 }
 
 /// Pixels, u32 words of four bytes in any shape, as f32 with the channels as a last dimension.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct UnpackPixels {
     /// The channels, one to four.
     pub channels: Vec<PixelChannel>,

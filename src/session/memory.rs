@@ -2,7 +2,7 @@
 
 use crate::gpu::Gpu;
 use crate::graph::{Plan, PlannedWeight, WeightData, WeightSource, buffer_bytes};
-use crate::kernel::{Caps, DeviceKind, Layout};
+use crate::kernel::{Caps, DeviceKind, Layout, row_parts, row_pitch};
 use crate::tensor::Spec;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -15,18 +15,24 @@ pub(super) enum WeightKey {
 }
 
 impl WeightKey {
-    pub(super) fn of(weight: &PlannedWeight) -> Self {
+    pub(super) fn of(weight: &PlannedWeight, caps: &Caps) -> Self {
+        let (spec, layout) = (weight.spec.clone(), same_layout(weight, caps));
         match &weight.data {
-            WeightData::File(source) => Self::File(source.clone(), weight.spec.clone(), weight.layout),
-            WeightData::Constant(_) => {
-                Self::Constant(weight.name.clone(), weight.spec.clone(), weight.layout)
-            }
+            WeightData::File(source) => Self::File(source.clone(), spec, layout),
+            WeightData::Constant(_) => Self::Constant(weight.name.clone(), spec, layout),
             WeightData::Prepared(rule, inputs) => {
-                let inputs = inputs.iter().map(Self::of).collect();
-                Self::Prepared(format!("{rule:?}"), inputs, weight.spec.clone(), weight.layout)
+                let inputs = inputs.iter().map(|input| Self::of(input, caps)).collect();
+                Self::Prepared(format!("{rule:?}"), inputs, spec, layout)
             }
         }
     }
+}
+
+/// The layout, plain where rows lie the same way: tightly packed, in one buffer.
+fn same_layout(weight: &PlannedWeight, caps: &Caps) -> Layout {
+    let (_, cols) = weight.spec.shape.rows_and_cols();
+    let packed = row_pitch(cols, weight.spec.dtype) == cols && row_parts(&weight.spec, caps).len() == 1;
+    if packed { Layout::Plain } else { weight.layout }
 }
 
 /// Bytes that plans need on a device.
@@ -66,7 +72,7 @@ impl Resident<'_> {
         let (mut weights, mut states, mut buffers) = (HashMap::new(), BTreeMap::new(), 0);
         for plan in plans {
             for weight in &plan.weights {
-                let key = WeightKey::of(weight);
+                let key = WeightKey::of(weight, caps);
                 if !self.weights.contains(&key) {
                     weights.insert(key, weight.part_bytes(caps).iter().sum::<u64>());
                 }

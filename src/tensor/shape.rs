@@ -1,7 +1,7 @@
 //! Sizes of dimensions, row-major.
 
 /// Sizes of a tensor's dimensions, outermost first; empty for a scalar.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 pub struct Shape(Vec<usize>);
 
 impl Shape {
@@ -23,6 +23,12 @@ impl Shape {
     /// Number of elements; 1 for a scalar.
     pub fn elements(&self) -> usize {
         self.0.iter().product()
+    }
+
+    /// Number of elements, unless it is beyond what this machine can count: for shapes that are not
+    /// checked yet.
+    pub fn checked_elements(&self) -> Option<usize> {
+        self.0.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim))
     }
 
     /// Number of rows (product of all but the last dimension) and length of a row.

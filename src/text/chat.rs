@@ -219,8 +219,8 @@ fn without_generation_tags(source: &str) -> String {
     let mut text = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else { break };
-        let inside = &rest[start + 2..start + length];
+        let Some(length) = rest[start + 2..].find("%}") else { break };
+        let inside = &rest[start + 2..start + 2 + length];
         let word = inside.trim_matches(['-', '+']).trim();
         let replaced = match word {
             "generation" => Some("if true"),
@@ -232,7 +232,7 @@ fn without_generation_tags(source: &str) -> String {
             Some(replaced) => text.push_str(&inside.replace(word, replaced)),
             None => text.push_str(inside),
         }
-        rest = &rest[start + length..];
+        rest = &rest[start + 2 + length..];
     }
     text.push_str(rest);
     text

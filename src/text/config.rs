@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::generate::GenerateOptions;
+use super::sampling::SamplingSettings;
 use crate::error::{Error, Result};
 use crate::json::{self, Fields};
 
@@ -80,6 +82,40 @@ impl GenerationConfig {
             max_new_tokens: count(fields, "max_new_tokens")?,
             stop_strings: strings.into_iter().map(str::to_owned).collect(),
         })
+    }
+}
+
+impl GenerationConfig {
+    /// The sampling settings that it recommends.
+    pub(super) fn sampling(&self) -> SamplingSettings {
+        let default = SamplingSettings::default();
+        if self.do_sample == Some(false) {
+            return SamplingSettings::greedy();
+        }
+        SamplingSettings {
+            temperature: self.temperature.unwrap_or(default.temperature),
+            top_k: self.top_k.unwrap_or(default.top_k),
+            top_p: self.top_p.unwrap_or(default.top_p),
+            min_p: self.min_p.unwrap_or(default.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(default.repetition_penalty),
+            ..default
+        }
+    }
+
+    /// Most tokens of a text that it recommends.
+    pub(super) fn max_tokens(&self) -> Option<usize> {
+        self.max_new_tokens.filter(|&count| count > 0).map(|count| count as usize)
+    }
+
+    /// All that it recommends.
+    pub(super) fn options(&self) -> GenerateOptions {
+        let default = GenerateOptions::default();
+        GenerateOptions {
+            sampling: self.sampling(),
+            max_tokens: self.max_tokens().unwrap_or(default.max_tokens),
+            stop: self.stop_strings.clone(),
+            ..default
+        }
     }
 }
 

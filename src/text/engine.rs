@@ -1,13 +1,14 @@
 //! Runs a decoder: token ids in, next tokens or logits out, with the cache of keys and values on
 //! the device. Knows slots and positions, no text.
 
+use super::sampling::sampled_token;
 use crate::cancel::CancelToken;
 use crate::gpu::Gpu;
 use crate::graph::Graph;
 use crate::models::config::DecoderConfig;
 use crate::models::decoder::{Decoder, LogitRows, Run};
 use crate::nn::WeightTypes;
-use crate::ops::{INACTIVE, NO_TOKEN, ROW_WORDS, SampleRow};
+use crate::ops::{INACTIVE, ROW_WORDS, SampleRow};
 use crate::session::{NoWeights, PlanId, Progress, Session, WeightRows};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
@@ -347,22 +348,9 @@ fn as_u32(value: usize) -> u32 {
     u32::try_from(value).expect("positions and slots are below the context, which is a u32")
 }
 
-/// Tokens of the sampler's output; a flag there means that the logits were not numbers.
+/// Tokens of the sampler's output.
 fn sampled_tokens(next: &Tensor) -> Result<Vec<u32>> {
-    next.to_u32()
-        .into_iter()
-        .map(|word| match word {
-            NO_TOKEN => Ok(NO_TOKEN),
-            word if word & crate::ops::FLAG_INVALID != 0 => Err(Error::Request(
-                "the logits contain NaN or infinity: the weights are broken, or overflow in this dtype"
-                    .into(),
-            )),
-            word if word & crate::ops::FLAG_EMPTY != 0 => {
-                Err(Error::Request("all logits are minus infinity: the weights are broken".into()))
-            }
-            word => Ok(word),
-        })
-        .collect()
+    next.to_u32().into_iter().map(sampled_token).collect()
 }
 
 /// Names and device dtypes of a graph's matrices.

@@ -1,15 +1,12 @@
 //! The generation loop: prompts in slots, one batch of tokens a step, text as it becomes whole.
 
-use super::detokenizer::StreamDecoder;
 use super::engine::DecodeRow;
 use super::model::{SlotGuard, TextModel};
 use super::sampling::SamplingSettings;
-use super::stop::StopMatcher;
-use super::tokenizer::Tokenizer;
+use super::sequence::Sequence;
 use crate::cancel::CancelToken;
 use crate::{Error, Result};
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a generation starts from.
@@ -67,6 +64,17 @@ impl Default for GenerateOptions {
             end_tokens: None,
             cancel: CancelToken::default(),
             reuse_prefix: false,
+        }
+    }
+}
+
+impl GenerateOptions {
+    /// Checks the ranges.
+    pub(super) fn validate(&self) -> Result<()> {
+        self.sampling.validate()?;
+        match self.max_tokens {
+            0 => Err(Error::Request("max_tokens must be at least 1, got 0".into())),
+            _ => Ok(()),
         }
     }
 }
@@ -136,107 +144,19 @@ pub struct Generation {
     pub timing: Timing,
 }
 
-/// A text in the making.
-#[derive(Debug)]
-struct Sequence {
-    slot: SlotGuard,
-    ids: Vec<u32>,
-    prompt_length: usize,
-    options: GenerateOptions,
-    end_tokens: Vec<u32>,
-    decoder: Option<StreamDecoder<Arc<Tokenizer>>>,
-    stop: StopMatcher,
-    text: String,
-    finished: Option<FinishReason>,
-    timing: Timing,
-}
-
-impl Sequence {
-    fn generated(&self) -> usize {
-        self.ids.len() - self.prompt_length
-    }
-
-    fn is_pending(&self) -> bool {
-        self.generated() == 0 && self.finished.is_none()
-    }
-
-    fn decode_row(&self) -> DecodeRow {
-        DecodeRow {
-            slot: self.slot.index(),
-            token: self.ids[self.ids.len() - 1],
-            position: self.ids.len() - 1,
-            sampling: self.options.sampling.row(self.step()),
-        }
-    }
-
-    fn step(&self) -> u32 {
-        u32::try_from(self.generated()).unwrap_or(u32::MAX)
-    }
-
-    /// Takes a sampled token and returns the text that became whole.
-    fn accept(&mut self, token: u32, context: usize) -> Result<Piece> {
-        self.ids.push(token);
-        let mut text = String::new();
-        if self.end_tokens.contains(&token) {
-            self.finished = Some(FinishReason::EndToken);
-        } else {
-            let whole = match &mut self.decoder {
-                Some(decoder) => decoder.push(token)?.unwrap_or_default(),
-                None => String::new(),
-            };
-            let output = self.stop.push(&whole);
-            text = output.text;
-            if output.stop.is_some() {
-                self.finished = Some(FinishReason::StopString);
-            } else if self.generated() >= self.options.max_tokens {
-                self.finished = Some(FinishReason::MaxTokens);
-            } else if self.ids.len() > context {
-                self.finished = Some(FinishReason::ContextFull);
-            }
-        }
-        if self.finished.is_some() && self.finished != Some(FinishReason::StopString) {
-            text.push_str(&self.rest()?);
-        }
-        self.text.push_str(&text);
-        Ok(Piece { token: Some(token), text })
-    }
-
-    /// The text that was held back as it might have become a stop string or a character.
-    fn rest(&mut self) -> Result<String> {
-        let whole = match &mut self.decoder {
-            Some(decoder) => decoder.flush()?.unwrap_or_default(),
-            None => String::new(),
-        };
-        let output = self.stop.push(&whole);
-        let mut text = output.text;
-        if output.stop.is_some() {
-            self.finished = Some(FinishReason::StopString);
-        } else {
-            text.push_str(&self.stop.finish());
-        }
-        Ok(text)
-    }
-
-    /// Ends a sequence early; what was held back is returned.
-    fn end(&mut self, reason: FinishReason) -> Result<Option<Piece>> {
-        self.finished = Some(reason);
-        let text = self.rest()?;
-        self.text.push_str(&text);
-        Ok((!text.is_empty()).then_some(Piece { token: None, text }))
-    }
-}
-
 /// Several texts generated together: each step decodes one token of every unfinished one.
 #[derive(Debug)]
 pub struct Batch {
     model: TextModel,
+    /// Those that the sequences use, in their order.
+    slots: Vec<SlotGuard>,
     sequences: Vec<Sequence>,
 }
 
 impl Batch {
     /// An empty batch on a model's slots.
     pub fn new(model: &TextModel) -> Self {
-        Self { model: model.clone(), sequences: Vec::new() }
+        Self { model: model.clone(), slots: Vec::new(), sequences: Vec::new() }
     }
 
     /// Adds a text to generate and returns its index.
@@ -245,29 +165,16 @@ impl Batch {
     /// [`Error::Request`] for bad options, an empty prompt or when all slots are in use;
     /// [`Error::ContextOverflow`] for a prompt that leaves no room.
     pub fn add(&mut self, prompt: &Prompt, options: &GenerateOptions) -> Result<usize> {
-        options.sampling.validate()?;
-        if options.max_tokens == 0 {
-            return Err(Error::Request("max_tokens must be at least 1, got 0".into()));
-        }
+        options.validate()?;
         let ids = self.model.prompt_ids(prompt)?;
         let context = self.model.context();
         if ids.len() > context {
             return Err(Error::ContextOverflow { needed: ids.len(), context });
         }
         let slot = self.model.take_slot(if options.reuse_prefix { &ids } else { &[] })?;
-        let end_tokens = options.end_tokens.clone().unwrap_or_else(|| self.model.end_tokens().to_vec());
-        self.sequences.push(Sequence {
-            slot,
-            prompt_length: ids.len(),
-            decoder: self.model.stream_decoder(&ids)?,
-            ids,
-            end_tokens,
-            stop: StopMatcher::new(options.stop.clone()),
-            options: options.clone(),
-            text: String::new(),
-            finished: None,
-            timing: Timing::default(),
-        });
+        let tokenizer = self.model.shared_tokenizer();
+        self.sequences.push(Sequence::new(ids, options, self.model.end_tokens(), tokenizer)?);
+        self.slots.push(slot);
         Ok(self.sequences.len() - 1)
     }
 
@@ -293,7 +200,7 @@ impl Batch {
             return Ok(pieces);
         }
         let started = Instant::now();
-        let rows: Vec<DecodeRow> = active.iter().map(|&index| self.sequences[index].decode_row()).collect();
+        let rows: Vec<DecodeRow> = active.iter().map(|&index| self.decode_row(index)).collect();
         let cancel = self.shared_cancel(&active);
         let decoded = self.model.engine().decode(&rows, &cancel);
         let tokens = match decoded {
@@ -310,10 +217,20 @@ impl Batch {
             let sequence = &mut self.sequences[index];
             sequence.timing.decode += elapsed;
             sequence.timing.decode_tokens += 1;
-            sequence.slot.cached(&sequence.ids);
+            self.slots[index].cached(&sequence.ids);
             pieces.push((index, sequence.accept(token, context)?));
         }
         Ok(pieces)
+    }
+
+    fn decode_row(&self, index: usize) -> DecodeRow {
+        let sequence = &self.sequences[index];
+        DecodeRow {
+            slot: self.slots[index].index(),
+            token: sequence.ids[sequence.ids.len() - 1],
+            position: sequence.ids.len() - 1,
+            sampling: sequence.options.sampling.row(sequence.step()),
+        }
     }
 
     /// The token that may stop a step in its middle: that of a text that is alone in it.
@@ -338,12 +255,12 @@ impl Batch {
         let started = Instant::now();
         let context = self.model.context();
         let mut engine = self.model.engine();
-        let sequence = &mut self.sequences[index];
-        let slot = sequence.slot.index();
+        let (sequence, slot_guard) = (&mut self.sequences[index], &self.slots[index]);
+        let slot = slot_guard.index();
         let penalties = sequence.options.sampling.has_penalties();
-        let start = if penalties { 0 } else { sequence.slot.common().min(sequence.ids.len() - 1) };
+        let start = if penalties { 0 } else { slot_guard.common().min(sequence.ids.len() - 1) };
         engine.reset_counts(slot)?;
-        sequence.slot.cached(&sequence.ids[..start]);
+        slot_guard.cached(&sequence.ids[..start]);
         let sampling = sequence.options.sampling.row(0);
         let sampled = engine.prompt(slot, &sequence.ids[start..], start, sampling, &sequence.options.cancel);
         drop(engine);
@@ -351,7 +268,7 @@ impl Batch {
             Ok(token) => {
                 sequence.timing.prompt = started.elapsed();
                 sequence.timing.prompt_tokens = sequence.ids.len() - start;
-                sequence.slot.cached(&sequence.ids);
+                slot_guard.cached(&sequence.ids);
                 sequence.accept(token, context).map(Some)
             }
             Err(Error::Cancelled) => sequence.end(FinishReason::Cancelled),
@@ -361,14 +278,7 @@ impl Batch {
 
     /// The texts, by index. Unfinished ones end as cancelled.
     pub fn into_generations(self) -> Vec<Generation> {
-        let finish = |sequence: Sequence| Generation {
-            prompt_ids: sequence.ids[..sequence.prompt_length].to_vec(),
-            ids: sequence.ids[sequence.prompt_length..].to_vec(),
-            text: sequence.text,
-            finish_reason: sequence.finished.unwrap_or(FinishReason::Cancelled),
-            timing: sequence.timing,
-        };
-        self.sequences.into_iter().map(finish).collect()
+        self.sequences.into_iter().map(Sequence::into_generation).collect()
     }
 }
 

@@ -8,9 +8,12 @@ pub mod engine;
 pub mod generate;
 pub mod info;
 pub mod model;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 mod python;
 pub mod sampling;
 pub mod score;
+mod sequence;
 pub mod stop;
 pub mod stream;
 mod strftime;
@@ -24,6 +27,8 @@ pub use engine::Engine;
 pub use generate::{Batch, FinishReason, GenerateOptions, Generation, Piece, Prompt, TextStream, Timing};
 pub use info::{InfoOptions, ModelInfo};
 pub use model::{ModelBuilder, TextModel};
+#[cfg(feature = "onnx")]
+pub use onnx::{OnnxTextModel, OnnxTextOptions};
 pub use sampling::SamplingSettings;
 pub use score::{Score, ScoreOptions};
 pub use stop::{StopMatcher, StopOutput};

@@ -2,7 +2,6 @@
 
 use super::chat::{ChatMessage, ChatTemplate, Fallback};
 use super::config::GenerationConfig;
-use super::detokenizer::StreamDecoder;
 use super::engine::{Engine, EngineOptions};
 use super::generate::{Batch, GenerateOptions, Generation, Piece, Prompt, TextStream};
 use super::sampling::SamplingSettings;
@@ -229,6 +228,20 @@ pub(super) fn end_tokens(
     tokenizer.and_then(Tokenizer::eos_id).into_iter().collect()
 }
 
+/// The ids of a prompt, at least one.
+pub(super) fn prompt_ids(tokenizer: Option<&Tokenizer>, prompt: &Prompt) -> Result<Vec<u32>> {
+    let missing = || Error::Request("the model has no tokenizer.json: give token ids instead of text".into());
+    let ids = match prompt {
+        Prompt::Text(text) => tokenizer.ok_or_else(missing)?.encode(text, true)?,
+        Prompt::Ids(ids) => ids.clone(),
+    };
+    if ids.is_empty() {
+        let message = "the prompt has no token, and the model has no token that begins a text";
+        return Err(Error::Request(message.into()));
+    }
+    Ok(ids)
+}
+
 /// What the cache of a slot holds, and whether a sequence uses it.
 #[derive(Debug, Default)]
 struct SlotState {
@@ -325,52 +338,22 @@ impl TextModel {
     /// [`Error::Request`] when there is not a single token, or text is given to a model without
     /// tokenizer.
     pub fn prompt_ids(&self, prompt: &Prompt) -> Result<Vec<u32>> {
-        let tokenizer = || {
-            self.0.tokenizer.as_ref().ok_or_else(|| {
-                Error::Request("the model has no tokenizer.json: give token ids instead of text".into())
-            })
-        };
-        let ids = match prompt {
-            Prompt::Text(text) => tokenizer()?.encode(text, true)?,
-            Prompt::Ids(ids) => ids.clone(),
-        };
-        if ids.is_empty() {
-            let message = "the prompt has no token, and the model has no token that begins a text";
-            return Err(Error::Request(message.into()));
-        }
-        Ok(ids)
+        prompt_ids(self.tokenizer(), prompt)
     }
 
     /// Sampling settings that the model's authors recommend (generation_config.json).
     pub fn default_sampling(&self) -> SamplingSettings {
-        let (config, default) = (&self.0.generation, SamplingSettings::default());
-        if config.do_sample == Some(false) {
-            return SamplingSettings::greedy();
-        }
-        SamplingSettings {
-            temperature: config.temperature.unwrap_or(default.temperature),
-            top_k: config.top_k.unwrap_or(default.top_k),
-            top_p: config.top_p.unwrap_or(default.top_p),
-            min_p: config.min_p.unwrap_or(default.min_p),
-            repetition_penalty: config.repetition_penalty.unwrap_or(default.repetition_penalty),
-            ..default
-        }
+        self.0.generation.sampling()
     }
 
     /// Most tokens of a text that the model's authors recommend (generation_config.json).
     pub fn default_max_tokens(&self) -> Option<usize> {
-        self.0.generation.max_new_tokens.filter(|&count| count > 0).map(|count| count as usize)
+        self.0.generation.max_tokens()
     }
 
     /// All that the model's authors recommend: sampling, most tokens, stop strings.
     pub fn default_options(&self) -> GenerateOptions {
-        let default = GenerateOptions::default();
-        GenerateOptions {
-            sampling: self.default_sampling(),
-            max_tokens: self.default_max_tokens().unwrap_or(default.max_tokens),
-            stop: self.0.generation.stop_strings.clone(),
-            ..default
-        }
+        self.0.generation.options()
     }
 
     /// The tokenizer, where the model has one.
@@ -403,10 +386,9 @@ impl TextModel {
         self.0.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Decodes what follows a prompt; `None` without a tokenizer.
-    pub(super) fn stream_decoder(&self, prompt: &[u32]) -> Result<Option<StreamDecoder<Arc<Tokenizer>>>> {
-        let tokenizer = self.0.tokenizer.clone();
-        tokenizer.map(|tokenizer| StreamDecoder::after(tokenizer, true, prompt)).transpose()
+    /// The tokenizer to share.
+    pub(super) fn shared_tokenizer(&self) -> Option<Arc<Tokenizer>> {
+        self.0.tokenizer.clone()
     }
 
     fn slot_states(&self) -> MutexGuard<'_, Vec<SlotState>> {

@@ -1,7 +1,7 @@
 //! Settings of sampling as users give them: names, ranges, defaults; the kernel's row of words;
 //! and the distribution that they keep, computed on the host.
 
-use crate::ops::sample::{self, ROW_WORDS, SampleRow};
+use crate::ops::sample::{self, FLAG_EMPTY, FLAG_INVALID, NO_TOKEN, ROW_WORDS, SampleRow};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -110,6 +110,30 @@ impl SamplingSettings {
 /// All zero when every logit is excluded (minus infinity, NaN, plus infinity).
 pub fn distribution(logits: &[f32], counts: &[u32], settings: &SamplingSettings) -> Vec<f64> {
     sample::distribution(logits, counts, &settings.row(0))
+}
+
+/// The token of a word of the sampler's output; a flag there means that the logits were no numbers.
+pub(super) fn sampled_token(word: u32) -> Result<u32> {
+    match word {
+        NO_TOKEN => Ok(NO_TOKEN),
+        word if word & FLAG_INVALID != 0 => Err(Error::Request(
+            "the logits contain NaN or infinity: the weights are broken, or overflow in this dtype".into(),
+        )),
+        word if word & FLAG_EMPTY != 0 => {
+            Err(Error::Request("all logits are minus infinity: the weights are broken".into()))
+        }
+        word => Ok(word),
+    }
+}
+
+/// Draws a token on the host and counts it: the same token as the sampler's for the same logits.
+/// `counts` is as in [`distribution`].
+#[cfg(feature = "onnx")]
+pub(super) fn draw(logits: &[f32], counts: &mut [u32], row: &SampleRow) -> Result<u32> {
+    let (token, flags) = sample::draw(logits, counts, row);
+    let token = sampled_token(token | flags)?;
+    counts[token as usize] += 1;
+    Ok(token)
 }
 
 #[cfg(test)]

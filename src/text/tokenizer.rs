@@ -1,14 +1,13 @@
 //! A `tokenizer.json` with the special tokens of its model. Files are checked before they are loaded, and a panic of
 //! the tokenizers crate becomes an error.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::config::TokenizerConfig;
 use super::tokenizer_checks;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, contained};
 use crate::json;
 
 /// Largest `tokenizer.json` in bytes; the largest published ones have about 40 million.
@@ -221,14 +220,7 @@ fn build(path: &Path, bytes: &[u8]) -> Result<tokenizers::Tokenizer> {
 
 /// Runs code of the tokenizers crate; its errors and its panics become text.
 fn guarded<T>(run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(format!("the tokenizer panicked: {}", text.unwrap_or("no message")))
-        }
-    }
+    contained("the tokenizer", run)?.map_err(|error| error.to_string())
 }
 
 /// Takes out the dropout of merges, which is for training: it would make encoding random.

@@ -1,6 +1,7 @@
 //! Photos as pixels: PNG, JPEG and WebP, upright, in 8-bit RGB.
 
 use super::jpeg;
+use crate::error::contained;
 use crate::json::read_bytes;
 use crate::{Error, Result};
 use image::codecs::jpeg::JpegDecoder;
@@ -133,7 +134,13 @@ impl std::fmt::Debug for Image {
     }
 }
 
+/// Decodes bytes; a panic of a decoder is an error of the file.
 fn decode(bytes: &[u8], path: &Path, limits: ImageLimits) -> Result<Image> {
+    let decoded = contained("the decoder", || decode_format(bytes, path, limits));
+    decoded.unwrap_or_else(|message| Err(Error::file(path, format!("cannot be decoded: {message}"))))
+}
+
+fn decode_format(bytes: &[u8], path: &Path, limits: ImageLimits) -> Result<Image> {
     let mut limit = Limits::no_limits();
     limit.max_alloc = Some(DECODER_BYTES);
     let data = Cursor::new(bytes);

@@ -4,6 +4,7 @@ use crate::bench::BenchArgs;
 use crate::check::CheckArgs;
 use crate::classify::ClassifyArgs;
 use crate::conformance::ConformanceArgs;
+use crate::convert::ConvertArgs;
 use crate::detect::DetectArgs;
 use crate::graph::GraphArgs;
 use crate::network::{PreprocessFlags, parse_architecture};
@@ -59,8 +60,10 @@ pub(crate) enum Command {
     Classify(ClassifyArgs),
     /// Find objects in a photo and draw boxes around them
     Detect(DetectArgs),
-    /// Run an ONNX model on arrays, and compare or profile it
+    /// Run an ONNX model, or a converted one, on arrays, and compare or profile it
     Run(RunArgs),
+    /// Convert an ONNX model for some input shapes to files that load without importing it
+    Convert(ConvertArgs),
     /// Say what of an ONNX model cannot run, or not on the GPU, and the memory it needs
     Check(CheckArgs),
     /// Print the graph of an ONNX model
@@ -178,7 +181,11 @@ Examples:
   wginfer generate \"Once upon a time\"
   wginfer generate ./my-model \"def fibonacci(n):\" --temperature 0 --stop \"\\n\\n\"
   echo \"Dear Sir,\" | wginfer generate ./my-model - --seed 7 --json
-  wginfer generate ./my-model --prompt-ids 1,9,14";
+  wginfer generate ./my-model --prompt-ids 1,9,14
+  wginfer generate ./my-model/model.onnx --prompt-ids 1,9,14
+
+A decoder in the ONNX format (past_key_values.* in, present.* out) is a .onnx file, or a folder with
+model.onnx and no model.safetensors.";
 
 #[derive(Debug, Args)]
 #[command(after_help = format!("{CHAT_EXAMPLES}\n\n{MODEL_HELP}"))]

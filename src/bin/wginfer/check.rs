@@ -97,7 +97,8 @@ fn describe(report: &OnnxReport, model: &str, adapter: Option<&str>) -> String {
     row("adapter", adapter.unwrap_or("none").to_owned());
     let (weights, buffers) = (report.memory_weights, report.memory_buffers);
     let total = bytes(weights + buffers);
-    row("memory", format!("{total}: weights {}, buffers {}", bytes(weights), bytes(buffers)));
+    let more = if report.memory_is_complete { "" } else { "more than " };
+    row("memory", format!("{more}{total}: weights {}, buffers {}", bytes(weights), bytes(buffers)));
     row("dispatches", report.dispatches.to_string());
     let limit = bytes(report.binding_limit);
     if report.over_limit.is_empty() {
@@ -105,6 +106,9 @@ fn describe(report: &OnnxReport, model: &str, adapter: Option<&str>) -> String {
     }
     for tensor in &report.over_limit {
         let how = match tensor.parts {
+            1 if tensor.bytes <= report.binding_limit => {
+                format!("over the {} that WebGPU guarantees", bytes(report.webgpu_binding_limit))
+            }
             1 => "which it cannot be split for".to_owned(),
             parts => format!("split in {parts} parts"),
         };

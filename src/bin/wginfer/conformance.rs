@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use wginfer::doctor::caps_with_form;
 use wginfer::gpu::Gpu;
-use wginfer::onnx::{ConformanceCase, OnnxOptions, Outcome, Scores};
+use wginfer::kernel::Form;
+use wginfer::onnx::{ConformanceCase, OnnxOptions, Outcome, Scores, score_table};
 
 const EXAMPLES: &str = "\
 DIR holds folders with model.onnx and input_N.pb, output_N.pb (also in test_data_set_N/), as the
@@ -42,7 +43,8 @@ pub(crate) struct ConformanceArgs {
     /// Print one JSON object
     #[arg(long, conflicts_with = "table")]
     json: bool,
-    /// Print a table of operators in Markdown, and nothing else
+    /// Print a table of operators in Markdown, in every form of kernels unless one is named, and
+    /// nothing else
     #[arg(long)]
     table: bool,
 }
@@ -79,39 +81,53 @@ struct Problem {
 /// Runs the command.
 pub(crate) fn run(args: &ConformanceArgs, global: &GlobalFlags) -> Result<ExitCode, Failure> {
     let cases = chosen(args)?;
-    let mut gpu = model::open_gpu(global, args.checked, args.json || args.table)?;
-    if let Some(form) = args.form {
-        let caps = caps_with_form(gpu.caps(), form.into())
-            .ok_or_else(|| Failure::Other("this adapter has no subgroup operations".into()))?;
-        gpu = gpu.with_caps(caps);
-    }
+    let gpu = model::open_gpu(global, args.checked, args.json || args.table)?;
     let cancel = Interrupt::install()?.working();
-    let mut scores = Scores::default();
+    let forms = forms(args, &gpu)?;
+    let mut columns = Vec::with_capacity(forms.len());
     let mut problems = Vec::new();
-    let bar = count_bar("cases", cases.len(), global.quiet);
-    for case in &cases {
-        if cancel.is_cancelled() {
-            break;
+    let bar = count_bar("cases", cases.len() * forms.len(), global.quiet);
+    for gpu in &forms {
+        let mut scores = Scores::default();
+        for case in &cases {
+            if cancel.is_cancelled() {
+                break;
+            }
+            let outcome = case.run(gpu, &OnnxOptions::default());
+            scores.count(case, &outcome);
+            problems.extend(Problem::of(case, outcome));
+            bar.inc(1);
         }
-        let outcome = case.run(&gpu, &OnnxOptions::default());
-        scores.count(case, &outcome);
-        problems.extend(Problem::of(case, outcome));
-        bar.inc(1);
+        columns.push((gpu.caps().form(), scores));
     }
     bar.finish_and_clear();
-    let failed = scores.sum().failed > 0;
+    let failed = columns.iter().any(|(_, scores)| scores.sum().failed > 0);
+    let scores = &columns[0].1;
     if args.table {
-        terminal::write(&scores.markdown())?;
+        terminal::write(&score_table(&columns))?;
     } else if args.json {
-        terminal::write_json(&Report::new(&gpu, &scores, problems))?;
+        terminal::write_json(&Report::new(&gpu, scores, problems))?;
     } else {
-        terminal::write(&describe(&scores, &problems))?;
+        terminal::write(&describe(scores, &problems))?;
     }
     Ok(match (cancel.is_cancelled(), failed) {
         (true, _) => ExitCode::from(INTERRUPTED),
         (false, true) => ExitCode::FAILURE,
         (false, false) => ExitCode::SUCCESS,
     })
+}
+
+/// The device in the forms to be run: the one that is named, of tables all that it has, else its own.
+fn forms(args: &ConformanceArgs, gpu: &Gpu) -> Result<Vec<Gpu>, Failure> {
+    let with = |form| caps_with_form(gpu.caps(), form).map(|caps| gpu.with_caps(caps));
+    match args.form {
+        Some(form) => {
+            let gpu = with(form.into());
+            Ok(vec![gpu.ok_or_else(|| Failure::Other("this adapter has no subgroup operations".into()))?])
+        }
+        None if args.table => Ok(Form::ALL.into_iter().filter_map(with).collect()),
+        None => Ok(vec![gpu.clone()]),
+    }
 }
 
 /// The cases that are asked for: those of an operator, else those whose names contain the word.

@@ -7,9 +7,12 @@ use crate::terminal::{self, note};
 use crate::{model, terminal::bytes};
 use serde::Serialize;
 use std::hash::{BuildHasher, Hasher};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
+use wginfer::gpu::Gpu;
 use wginfer::text::{FinishReason, GenerateOptions, Generation, Prompt, SamplingSettings, TextModel};
+use wginfer::text::{OnnxTextModel, OnnxTextOptions};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -64,11 +67,11 @@ pub(crate) fn run(args: &GenerateArgs, global: &GlobalFlags, started: Instant) -
         (Some(ids), _) => Prompt::Ids(ids.clone()),
         (None, text) => Prompt::Text(prompt_text(text.unwrap_or_default())?),
     };
-    let folder = model::find_folder(name.as_deref(), global)?;
+    let path = model::find(name.as_deref(), global)?;
     let interrupt = Interrupt::install()?;
     let loading = Instant::now();
     let gpu = model::open_gpu(global, args.model.checked, args.json)?;
-    let model = model::load(&folder, &gpu, &args.model, global)?;
+    let (mut model, path) = Model::load(path, &gpu, args, global)?;
     let load_s = loading.elapsed().as_secs_f64();
     let defaults = model.default_options();
     let options = GenerateOptions {
@@ -78,8 +81,7 @@ pub(crate) fn run(args: &GenerateArgs, global: &GlobalFlags, started: Instant) -
         cancel: interrupt.working(),
         ..defaults
     };
-    say_settings(&options.sampling, &model);
-    let (generation, first_token) = stream(&model, &prompt, &options, !args.json)?;
+    let (generation, first_token) = model.stream(&prompt, &options, !args.json)?;
     let timing = &generation.timing;
     let statistics = Statistics {
         load_s,
@@ -90,11 +92,11 @@ pub(crate) fn run(args: &GenerateArgs, global: &GlobalFlags, started: Instant) -
         generated_tokens: generation.ids.len(),
         decode_tokens_per_s: timing.decode_speed(),
         gpu_bytes: gpu.allocated_bytes(),
-        dispatches_per_token: model.engine().dispatches_per_token(),
+        dispatches_per_token: model.dispatches_per_token(),
     };
     if args.json {
         terminal::write_json(&Report {
-            model: folder.display().to_string(),
+            model: path.display().to_string(),
             adapter: gpu.adapter().to_string(),
             prompt_ids: &generation.prompt_ids,
             ids: &generation.ids,
@@ -106,13 +108,95 @@ pub(crate) fn run(args: &GenerateArgs, global: &GlobalFlags, started: Instant) -
             statistics,
         })?;
     } else {
-        end_text(&generation, &model)?;
+        end_text(&generation, model.has_tokenizer())?;
         if !global.quiet {
             note(&statistics.to_string());
         }
     }
     let cancelled = generation.finish_reason == FinishReason::Cancelled;
     Ok(if cancelled { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+/// A language model in one of the formats.
+enum Model {
+    Text(Box<TextModel>),
+    Onnx(Box<OnnxTextModel>),
+}
+
+impl Model {
+    /// Loads a model and says where it is.
+    fn load(
+        path: PathBuf,
+        gpu: &Gpu,
+        args: &GenerateArgs,
+        global: &GlobalFlags,
+    ) -> Result<(Self, PathBuf), Failure> {
+        let Some(file) = model::onnx_file(&path) else {
+            let folder = model::folder_of(path)?;
+            return Ok((Self::Text(Box::new(model::load(&folder, gpu, &args.model, global)?)), folder));
+        };
+        if args.model.dtype.is_some() {
+            let message = format!("--dtype: {} is computed in the types that it says", file.display());
+            return Err(Failure::Usage(message));
+        }
+        let options = OnnxTextOptions { context: args.model.ctx, memory_budget: args.model.memory_budget };
+        Ok((Self::Onnx(Box::new(OnnxTextModel::load(&file, gpu, &options)?)), file))
+    }
+
+    fn default_options(&self) -> GenerateOptions {
+        match self {
+            Self::Text(model) => model.default_options(),
+            Self::Onnx(model) => model.default_options(),
+        }
+    }
+
+    fn context(&self) -> usize {
+        match self {
+            Self::Text(model) => model.context(),
+            Self::Onnx(model) => model.context(),
+        }
+    }
+
+    fn dispatches_per_token(&self) -> usize {
+        match self {
+            Self::Text(model) => model.engine().dispatches_per_token(),
+            Self::Onnx(model) => model.dispatches_per_token(),
+        }
+    }
+
+    fn has_tokenizer(&self) -> bool {
+        match self {
+            Self::Text(model) => model.tokenizer().is_some(),
+            Self::Onnx(model) => model.tokenizer().is_some(),
+        }
+    }
+
+    /// Generates, showing pieces as they come; also says when the first token was there.
+    fn stream(
+        &mut self,
+        prompt: &Prompt,
+        options: &GenerateOptions,
+        show: bool,
+    ) -> Result<(Generation, Instant), Failure> {
+        let model = match self {
+            Self::Text(model) => {
+                say_settings(&options.sampling, model);
+                return stream(model, prompt, options, show);
+            }
+            Self::Onnx(model) => model,
+        };
+        log::info!("{:?}, context {} tokens", options.sampling, model.context());
+        let (mut first_token, mut shown) = (None, Ok(()));
+        let generation = model.generate_with(prompt.clone(), options, |piece| {
+            first_token.get_or_insert_with(Instant::now);
+            if show && !piece.text.is_empty() {
+                shown = terminal::write(&piece.text);
+            }
+            if shown.is_err() { Err(wginfer::Error::Cancelled) } else { Ok(()) }
+        });
+        shown?;
+        Ok((generation?, first_token.unwrap_or_else(Instant::now)))
+    }
 }
 
 /// The prompt as given, or standard input for `-`.
@@ -171,8 +255,8 @@ fn stream(
 }
 
 /// Ends the line of text; a model without tokenizer gives its ids.
-fn end_text(generation: &Generation, model: &TextModel) -> Result<(), Failure> {
-    if model.tokenizer().is_some() {
+fn end_text(generation: &Generation, has_tokenizer: bool) -> Result<(), Failure> {
+    if has_tokenizer {
         return terminal::write(if generation.text.ends_with('\n') { "" } else { "\n" });
     }
     let ids: Vec<String> = generation.ids.iter().map(u32::to_string).collect();

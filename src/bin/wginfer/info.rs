@@ -3,13 +3,14 @@
 use crate::args::{GlobalFlags, InfoArgs, NetworkInfoFlags};
 use crate::failure::Failure;
 use crate::model;
-use crate::terminal::{self, bytes, note, table};
+use crate::terminal::{self, bytes, note, printable, table};
 use serde::Serialize;
 use std::path::Path;
 use std::process::ExitCode;
 use wginfer::Error;
 use wginfer::gpu::{Gpu, GpuOptions};
 use wginfer::kernel::Caps;
+use wginfer::saved::{PortInfo, SavedFiles, SavedInfo};
 use wginfer::session::default_budget;
 use wginfer::text::{InfoOptions, ModelInfo};
 use wginfer::vision::{self, NetworkInfo, NetworkInfoOptions};
@@ -28,6 +29,11 @@ struct Report<'a, T> {
 
 /// Runs the command.
 pub(crate) fn run(args: &InfoArgs, global: &GlobalFlags) -> Result<ExitCode, Failure> {
+    if let Some(path) = args.model_name.as_deref().map(Path::new).filter(|path| SavedFiles::are_at(path)) {
+        let (caps, adapter, memory_budget) = device(global)?;
+        let info = SavedInfo::read(path, &caps)?;
+        return show(&Report { adapter, memory_budget, info: &info }, None, args.json, describe_saved);
+    }
     let path = model::find(args.model_name.as_deref(), global)?;
     let recognised = vision::is_network(&path);
     if args.network.arch.is_none() && matches!(recognised, Ok(false)) && !has_config(&path) {
@@ -38,17 +44,7 @@ pub(crate) fn run(args: &InfoArgs, global: &GlobalFlags) -> Result<ExitCode, Fai
     }
     let is_network = args.network.arch.is_some() || recognised.unwrap_or(false);
     let path = if is_network { path } else { model::folder_of(path)? };
-    let gpu = match Gpu::open(&GpuOptions { adapter: global.adapter.clone(), checked: false }) {
-        Ok(gpu) => Some(gpu),
-        Err(Error::NoAdapter(message)) if global.adapter.is_none() => {
-            note(&format!("note: {message}; figures are for the least that Vulkan guarantees"));
-            None
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let caps = gpu.as_ref().map_or_else(Caps::webgpu_minimum, |gpu| gpu.caps().clone());
-    let adapter = gpu.as_ref().map(|gpu| gpu.adapter().to_string());
-    let memory_budget = gpu.as_ref().and_then(default_budget);
+    let (caps, adapter, memory_budget) = device(global)?;
     let dtype = args.dtype.map(Into::into);
     if is_network {
         let NetworkInfoFlags { arch, batch, labels, preprocess } = &args.network;
@@ -66,6 +62,21 @@ pub(crate) fn run(args: &InfoArgs, global: &GlobalFlags) -> Result<ExitCode, Fai
     let options = InfoOptions { context: args.ctx, slots: Some(args.slots), dtype };
     let info = ModelInfo::read(&path, options, &caps)?;
     show(&Report { adapter, memory_budget, info: &info }, info.problem.as_ref(), args.json, describe)
+}
+
+/// The capabilities, name and memory budget of the device that figures are for.
+fn device(global: &GlobalFlags) -> Result<(Caps, Option<String>, Option<u64>), Failure> {
+    let gpu = match Gpu::open(&GpuOptions { adapter: global.adapter.clone(), checked: false }) {
+        Ok(gpu) => Some(gpu),
+        Err(Error::NoAdapter(message)) if global.adapter.is_none() => {
+            note(&format!("note: {message}; figures are for the least that Vulkan guarantees"));
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let caps = gpu.as_ref().map_or_else(Caps::webgpu_minimum, |gpu| gpu.caps().clone());
+    let adapter = gpu.as_ref().map(|gpu| gpu.adapter().to_string());
+    Ok((caps, adapter, gpu.as_ref().and_then(default_budget)))
 }
 
 /// Whether there is a config.json in a folder, or beside a file.
@@ -162,6 +173,31 @@ fn describe_network(report: &Report<'_, NetworkInfo>) -> String {
         row("memory budget", bytes(budget));
     }
     row("dispatches", format!("{} for {of}", info.dispatches));
+    table(&rows)
+}
+
+fn describe_saved(report: &Report<'_, SavedInfo>) -> String {
+    let info = report.info;
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), printable(&value)]);
+    row("model", info.file.display().to_string());
+    let domain = |domain: &str| if domain.is_empty() { "ai.onnx".to_owned() } else { domain.to_owned() };
+    let opsets = info.opsets.iter().map(|(name, version)| format!("{} {version}", domain(name)));
+    let opsets = opsets.collect::<Vec<_>>().join(", ");
+    row("converted", format!("by {} from operator sets {opsets}", info.producer));
+    row("parameters", count(info.parameters));
+    info.stored.iter().for_each(|stored| row("stored as", describe_stored(stored)));
+    row("adapter", report.adapter.clone().unwrap_or_else(|| "none".to_owned()));
+    let list = |ports: &[PortInfo]| ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    for (number, graph) in info.graphs.iter().enumerate() {
+        row(&format!("graph {number}"), format!("{} to {}", list(&graph.inputs), list(&graph.outputs)));
+        let memory = [graph.memory_weights, graph.memory_buffers].map(bytes);
+        let (nodes, dispatches) = (graph.nodes, graph.dispatches);
+        row(
+            "",
+            format!("{nodes} nodes, {dispatches} dispatches, weights {}, buffers {}", memory[0], memory[1]),
+        );
+    }
     table(&rows)
 }
 

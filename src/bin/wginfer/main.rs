@@ -12,6 +12,7 @@ mod chat;
 mod check;
 mod classify;
 mod conformance;
+mod convert;
 mod detect;
 mod doctor;
 mod failure;
@@ -24,6 +25,7 @@ mod network;
 mod npy;
 mod onnx_inputs;
 mod run;
+mod runnable;
 mod score;
 mod terminal;
 
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Detect(args) => detect::run(args, global),
         Command::Run(args) => run::run(args, global, started),
         Command::Check(args) => check::run(args, global),
+        Command::Convert(args) => convert::run(args, global),
         Command::Graph(args) => graph::run(args),
         Command::Conformance(args) => conformance::run(args, global),
         Command::Info(args) => info::run(args, global),

@@ -23,8 +23,8 @@ pub(crate) fn split_words(
         ([], None) => Err(Failure::Usage(format!("{what} is missing"))),
         ([], Some(_)) => Ok((None, None)),
         ([model], Some(_)) => Ok((Some(model.clone()), None)),
-        ([model], None) if Path::new(model).join("config.json").exists() => {
-            Err(Failure::Usage(format!("`{model}` is a model folder: {what} is missing after it")))
+        ([model], None) if Path::new(model).join("config.json").exists() || is_onnx(Path::new(model)) => {
+            Err(Failure::Usage(format!("`{model}` is a model: {what} is missing after it")))
         }
         ([only], None) => Ok((None, Some(only.clone()))),
         ([model, what], None) => Ok((Some(model.clone()), Some(what.clone()))),
@@ -46,6 +46,22 @@ pub(crate) fn find(name: Option<&str>, global: &GlobalFlags) -> Result<PathBuf, 
 /// The folder of the language model that is meant; see [`find`].
 pub(crate) fn find_folder(name: Option<&str>, global: &GlobalFlags) -> Result<PathBuf, Failure> {
     folder_of(find(name, global)?)
+}
+
+/// Whether this is a file in the ONNX format, by its name.
+fn is_onnx(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "onnx") && path.is_file()
+}
+
+/// The .onnx file that is meant: a file, or that of a folder without other weights.
+pub(crate) fn onnx_file(path: &Path) -> Option<PathBuf> {
+    if is_onnx(path) {
+        return Some(path.to_owned());
+    }
+    let file = path.join("model.onnx");
+    let others = ["model.safetensors", "model.safetensors.index.json"];
+    let alone = others.iter().all(|name| !path.join(name).exists());
+    (alone && file.is_file()).then_some(file)
 }
 
 /// The folder of a language model that is given as a folder or as the weights in it.

@@ -105,7 +105,7 @@ fn parse(bytes: &[u8]) -> Result<OnnxTensor, String> {
     let known = TYPES.iter().find(|(name, _)| descr.starts_with(&format!("'{name}'")));
     let Some((_, element)) = known else {
         let types: Vec<&str> = TYPES.iter().map(|(name, _)| *name).collect();
-        let got: String = descr.chars().take(8).collect();
+        let got = descr.split(['\'', '"']).nth(1).unwrap_or("that is no name");
         return Err(format!("has elements of type {got}, expected one of {}", types.join(", ")));
     };
     let sizes = entry(header, "shape")?.strip_prefix('(').and_then(|rest| rest.split_once(')'));

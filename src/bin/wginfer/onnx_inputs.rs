@@ -6,6 +6,7 @@ use clap::Args;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use wginfer::onnx::{DeclaredDim, ElementType, OnnxTensor, OnnxValueInfo};
+use wginfer::saved::PortInfo;
 use wginfer::tensor::Tensor;
 
 /// Most elements of a random input.
@@ -56,17 +57,28 @@ pub(crate) fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {
     Ok((name.to_owned(), dims.ok_or_else(expected)?))
 }
 
-/// The inputs of a model in its order. All that are missing are named at once.
+/// The inputs of a model in its order. Those that nothing gives are random if the others fit one of
+/// `graphs`, the inputs that a converted model has; all that are missing are named at once.
 pub(crate) fn collect(
     wanted: &[OnnxValueInfo],
+    graphs: &[&[PortInfo]],
     flags: &InputFlags,
     case: &str,
 ) -> Result<Vec<(String, OnnxTensor)>, Failure> {
-    let found = given(wanted, flags, case)?;
+    let mut found = given(wanted, flags, case)?;
+    let mut seed = flags.seed;
+    let fits = |port: &PortInfo| found.get(&port.name).is_none_or(|tensor| tensor.dims() == port.dims);
+    let graph = graphs.iter().find(|graph| graph.iter().all(fits)).copied().unwrap_or_default();
+    for PortInfo { name, element, dims } in graph {
+        if !found.contains_key(name) {
+            let tensor = random(*element, dims, &mut seed).map_err(Failure::Other)?;
+            found.insert(name.clone(), tensor);
+        }
+    }
     in_order(wanted, found)
 }
 
-/// The same; inputs that are not given are random numbers where the file declares their sizes.
+/// The inputs of a model in its order; that are not given are random numbers where the file declares their sizes.
 pub(crate) fn collect_or_random(
     wanted: &[OnnxValueInfo],
     flags: &InputFlags,
@@ -117,7 +129,9 @@ fn given(
     for InputFile { name, file } in &flags.input {
         if let Some(name) = name {
             let input = find(name)?;
-            found.insert(name.clone(), convert(input, npy::read(file)?, file)?);
+            if found.insert(name.clone(), convert(input, npy::read(file)?, file)?).is_some() {
+                return Err(Failure::Usage(format!("input `{name}` is given twice")));
+            }
             continue;
         }
         let mut archive = Archive::open(file)?;
@@ -153,12 +167,7 @@ fn in_order(
 
 /// Name, type and dimensions of an input as the file declares them.
 fn describe(input: &OnnxValueInfo) -> String {
-    let dim = |dim: &DeclaredDim| match dim {
-        DeclaredDim::Size(size) => size.to_string(),
-        DeclaredDim::Named(name) => name.clone(),
-        DeclaredDim::Any => "?".to_owned(),
-    };
-    let dims: Option<Vec<String>> = input.dims.as_ref().map(|dims| dims.iter().map(dim).collect());
+    let dims = input.dims.as_ref().map(|dims| dims.iter().map(ToString::to_string).collect::<Vec<_>>());
     let element = input.element.map_or("any type", ElementType::name);
     format!("{} {element}[{}]", input.name, dims.map_or("any shape".to_owned(), |dims| dims.join(", ")))
 }

@@ -1,4 +1,4 @@
-//! `wginfer run`: an ONNX model on arrays.
+//! `wginfer run`: an ONNX model, or one converted from it, on arrays.
 
 use crate::args::{GlobalFlags, parse_bytes};
 use crate::failure::Failure;
@@ -6,6 +6,7 @@ use crate::interrupt::Interrupt;
 use crate::model;
 use crate::npy::{self, Archive};
 use crate::onnx_inputs::{InputFlags, collect};
+use crate::runnable::Runnable;
 use crate::terminal::{self, bytes, note, printable, table};
 use clap::Args;
 use serde::Serialize;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use wginfer::Error;
-use wginfer::onnx::{NodeDifference, OnnxModel, OnnxOptions, OnnxProfile, OnnxTensor, difference};
+use wginfer::onnx::{NodeDifference, OnnxProfile, OnnxTensor, difference};
 use wginfer::tensor::Tolerance;
 
 const EXAMPLES: &str = "\
@@ -24,14 +25,14 @@ Examples:
   wginfer run model.onnx --input golden.npz --compare golden.npz --nodes
 
 An .npz archive gives the inputs that have an array of their name: NAME, in.NAME, or CASE.in.NAME
-with --case CASE; --compare looks for NAME, out.NAME, CASE.out.NAME. The exit code is 1 if an
+with --case CASE; a converted model's inputs that nothing gives are random. --compare looks for NAME, out.NAME, CASE.out.NAME. The exit code is 1 if an
 output is outside of the tolerance. Traces open in Perfetto (ui.perfetto.dev) and chrome://tracing.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct RunArgs {
-    /// The .onnx file
-    #[arg(value_name = "MODEL.onnx")]
+    /// The .onnx file, or a file of a model that `wginfer convert` wrote
+    #[arg(value_name = "MODEL")]
     model: PathBuf,
     #[command(flatten)]
     inputs: InputFlags,
@@ -122,9 +123,8 @@ pub(crate) fn run(args: &RunArgs, global: &GlobalFlags, started: Instant) -> Res
     let interrupt = Interrupt::install()?;
     let loading = Instant::now();
     let gpu = model::open_gpu(global, args.checked, args.json)?;
-    let options = OnnxOptions { budget: args.memory_budget, ..OnnxOptions::default() };
-    let model = OnnxModel::load_with(&args.model, &gpu, &options)?;
-    let inputs = collect(&model.inputs(), &args.inputs, &args.case)?;
+    let model = Runnable::load(&args.model, &gpu, args.memory_budget)?;
+    let inputs = collect(&model.inputs(), &model.graphs(), &args.inputs, &args.case)?;
     let given: Vec<(&str, OnnxTensor)> =
         inputs.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())).collect();
     let load_s = loading.elapsed().as_secs_f64();

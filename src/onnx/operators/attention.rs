@@ -36,7 +36,7 @@ pub(super) struct Reach {
 pub(super) struct Scores {
     pub(super) scale: f32,
     pub(super) softcap: Option<f32>,
-    /// Added to them; what is below -1e29 hides a key.
+    /// Added to them; minus infinity hides a key.
     pub(super) bias: Option<Value>,
     pub(super) reach: Reach,
     /// Place of the first token.
@@ -62,11 +62,7 @@ impl Heads {
     /// Puts the keys and values of earlier tokens in front; all have their heads first.
     pub(super) fn extend(&mut self, importer: &mut Importer<'_>, past: &[Value; 2]) -> Result<()> {
         for (value, past) in [&mut self.k, &mut self.v].into_iter().zip(past) {
-            *value = match (past.shape.elements(), value.shape.elements()) {
-                (0, _) => value.clone(),
-                (_, 0) => past.clone(),
-                _ => importer.apply_one(Concat { axis: 2 }, &[past, value], value.element)?,
-            };
+            *value = importer.append(past, value, 2)?;
         }
         Ok(())
     }
@@ -128,19 +124,25 @@ impl Heads {
             return importer.binary(BinaryFn::Add, &all, bias);
         }
         // Softmax of a row that sees nothing would be of minus infinities.
-        let [hidden, lowest] = hidden_bias(element);
+        let lowest = lowest(element);
         let finite = importer.with_number(BinaryFn::Max, bias, lowest)?;
         let all = importer.binary(BinaryFn::Add, &all, &finite)?;
         let shares = importer.apply_one(Softmax { logarithm: false }, &[&all], element)?;
-        let hidden = Value::float(element, hidden);
-        let seen = importer.apply_one(Binary(BinaryFn::Greater), &[bias, &hidden], ElementType::Bool)?;
+        let lowest = Value::float(element, lowest);
+        let seen =
+            importer.apply_one(Binary(BinaryFn::GreaterOrEqual), &[bias, &lowest], ElementType::Bool)?;
         importer.apply_one(Select, &[&seen, &shares, &Value::float(element, 0.0)], element)
     }
 }
 
-/// The bias at which a key is hidden, and a finite one below it.
-fn hidden_bias(element: ElementType) -> [f64; 2] {
-    if element == ElementType::Float16 { [-6e4, -6.5e4] } else { [-1e29, -1e30] }
+/// The lowest finite number of a type, of double that of the device.
+fn lowest(element: ElementType) -> f64 {
+    match element {
+        ElementType::Float16 => -65_504.0,
+        // The upper half of the bits of the lowest f32.
+        ElementType::Bfloat16 => f64::from(f32::from_bits(f32::MIN.to_bits() & 0xffff_0000)),
+        _ => f64::from(f32::MIN),
+    }
 }
 
 fn integer(size: usize) -> i64 {
@@ -211,7 +213,7 @@ pub(super) fn sum(
 
 /// The reach as a bias `[1 or n, 1, tokens, keys]`: `offset` is the place of the first token, and
 /// `valid` the number of keys that there are; both int64 `[1 or n, 1, 1, 1]`.
-fn reach_bias(
+pub(super) fn reach_bias(
     importer: &mut Importer<'_>,
     reach: Reach,
     offset: &Value,

@@ -57,9 +57,9 @@ fn repeat(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<Value>> {
         }
         iteration += 1;
     }
+    let count = states.len();
     for (index, list) in collected.into_iter().enumerate() {
-        let output = stack(importer, node, &body, 1 + states.len() + index, list, 0)?;
-        states.push(output);
+        states.push(stack(importer, node, &body, 1 + count + index, list, 0)?);
     }
     Ok(states)
 }

@@ -39,6 +39,12 @@ fn indices(node: &Node<'_>, index: usize) -> Result<Value> {
 fn gather(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<Value>> {
     let (x, indices) = (node.input(0)?, indices(node, 1)?);
     let axis = node.axis(0, x.rank())?;
+    let table = x.rank() == 2 && axis == 0 && x.element.is_float() && x.is_known();
+    if table && !indices.is_known() && x.shape.elements() > 0 {
+        let rows = importer.reshape(&indices, &[indices.shape.elements()])?;
+        let embedded = importer.apply_embedding(&x, &rows)?;
+        return Ok(vec![importer.reshape(&embedded, &[indices.dims(), &x.dims()[1..]].concat())?]);
+    }
     Ok(vec![importer.apply_one(Gather { axis }, &[&x, &indices], x.element)?])
 }
 

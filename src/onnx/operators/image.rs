@@ -8,6 +8,7 @@ use crate::onnx::importer::Importer;
 use crate::onnx::node::Node;
 use crate::onnx::value::Value;
 use crate::ops::{Coordinates, GridFilter, GridPadding, GridSample, NearestRounding, Resize, ResizeFilter};
+use crate::tensor::{Spec, Tensor};
 
 pub(super) const OPERATORS: Table = &[("GridSample", grid_sample), ("Resize", resize), ("Upsample", resize)];
 
@@ -64,6 +65,7 @@ fn places(node: &Node<'_>) -> Result<Places> {
         "half_pixel_symmetric" => Places::HalfPixelSymmetric,
         "asymmetric" => Places::Asymmetric,
         "align_corners" => Places::AlignCorners,
+        "tf_half_pixel_for_nn" if node.opset < 13 => Places::TensorflowHalfPixel,
         "tf_crop_and_resize" => Places::CropAndResize,
         other => {
             return Err(node.fail(format!("attribute `coordinate_transformation_mode` must not be {other}")));
@@ -118,7 +120,7 @@ fn by_kernel(x: &Value, dims: &[usize], axes: &[Axis], rule: &Rule) -> Option<Re
         Places::PytorchHalfPixel => Coordinates::PytorchHalfPixel,
         Places::Asymmetric => Coordinates::Asymmetric,
         Places::AlignCorners => Coordinates::AlignCorners,
-        Places::HalfPixelSymmetric | Places::CropAndResize => return None,
+        Places::HalfPixelSymmetric | Places::TensorflowHalfPixel | Places::CropAndResize => return None,
     };
     let whole = |axis: &Axis| (axis.size as f64 * axis.scale - axis.outputs as f64).abs() < 1e-3;
     let spatial = (3..=5).contains(&x.rank()) && dims[..2] == x.dims()[..2];
@@ -141,19 +143,35 @@ fn resize(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<Value>> {
     let mut dims = x.dims().to_vec();
     axes.iter().for_each(|axis| dims[axis.axis] = axis.outputs);
     importer.check_dims(&dims)?;
-    if dims == x.dims() && rule.places != Places::CropAndResize {
-        return Ok(vec![x]);
+    if x.shape.elements() == 0 {
+        return Ok(vec![Value::host(x.element, Tensor::zeros(Spec::new(x.element.host_dtype(), dims)))]);
     }
     if dims.contains(&0) {
         return Err(node.fail(format!("{x} to {dims:?} leaves nothing")));
     }
-    let result = importer.as_floats(&x, |importer, x| match by_kernel(x, &dims, &axes, &rule) {
-        Some(op) => importer.apply_one(op, &[x], x.element),
-        None => {
-            let changed = |axis: &&Axis| axis.size != axis.outputs || rule.places == Places::CropAndResize;
-            let axes: Vec<Axis> = axes.iter().filter(changed).copied().collect();
-            resize::apply(importer, x, &axes, &rule)
-        }
+    // Before version 11 the nearest element is the next one where an axis shrinks, else the last.
+    let nearest = matches!(filter, ResizeFilter::Nearest(_));
+    let (shrunk, others): (Vec<Axis>, Vec<Axis>) =
+        axes.into_iter().partition(|axis| node.opset < 11 && nearest && axis.scale < 1.0);
+    let upwards = Rule { filter: ResizeFilter::Nearest(NearestRounding::Ceil), ..rule };
+    let result = importer.as_floats(&x, |importer, x| {
+        let value = resized(importer, x, &others, &rule)?;
+        resized(importer, &value, &shrunk, &upwards)
     })?;
     Ok(vec![result])
+}
+
+/// Floats resized along some axes.
+fn resized(importer: &mut Importer<'_>, x: &Value, axes: &[Axis], rule: &Rule) -> Result<Value> {
+    let changed = |axis: &&Axis| axis.size != axis.outputs || rule.places == Places::CropAndResize;
+    let axes: Vec<Axis> = axes.iter().filter(changed).copied().collect();
+    if axes.is_empty() {
+        return Ok(x.clone());
+    }
+    let mut dims = x.dims().to_vec();
+    axes.iter().for_each(|axis| dims[axis.axis] = axis.outputs);
+    match by_kernel(x, &dims, &axes, rule) {
+        Some(op) => importer.apply_one(op, &[x], x.element),
+        None => resize::apply(importer, x, &axes, rule),
+    }
 }

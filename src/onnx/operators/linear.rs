@@ -2,10 +2,11 @@
 
 use super::Table;
 use crate::Result;
+use crate::onnx::host;
 use crate::onnx::importer::Importer;
 use crate::onnx::node::Node;
 use crate::onnx::value::Value;
-use crate::ops::{BinaryFn, Linear, MatMul};
+use crate::ops::{BinaryFn, Linear, MatMul, ReduceFn};
 
 pub(super) const OPERATORS: Table = &[("Gemm", gemm), ("MatMul", matmul)];
 
@@ -18,8 +19,56 @@ pub(super) fn expect_floats(node: &Node<'_>, values: &[&Value]) -> Result<()> {
 
 fn matmul(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<Value>> {
     let (a, b) = (node.input(0)?, node.input(1)?);
+    if !a.element.is_float() && a.element == b.element {
+        return Ok(vec![integer_product(importer, node, &a, &b)?]);
+    }
     expect_floats(node, &[&a, &b])?;
     Ok(vec![product(importer, &a, &b)?])
+}
+
+/// A B of integers, whose sums wrap: all products `[.., m, k, n]`, added along k.
+fn integer_product(importer: &mut Importer<'_>, node: &Node<'_>, a: &Value, b: &Value) -> Result<Value> {
+    let (&[.., depth], Some(rows)) = (a.dims(), b.rank().checked_sub(1)) else {
+        return Err(node.fail(format!("takes matrices, got {a} and {b}")));
+    };
+    let inner = rows.saturating_sub(1);
+    if b.dims()[inner] != depth {
+        return Err(node.fail(format!("inner dimensions of {a} and {b} differ")));
+    }
+    // Axes of one where a vector has no rows or no columns; they are taken off at the end.
+    let (row, column) = (a.rank() == 1, b.rank() == 1);
+    let left = [a.dims(), &[1]].concat();
+    let mut right = b.dims().to_vec();
+    if column {
+        right.push(1);
+    }
+    right.insert(right.len() - 2, 1);
+    let (left, right) = (importer.reshape(a, &left)?, importer.reshape(b, &right)?);
+    let shape = left.shape.broadcast(&right.shape);
+    let shape = shape.ok_or_else(|| node.fail(format!("{a} and {b} do not fit each other")))?;
+    importer.check_dims(shape.dims())?;
+    let products = importer.binary(BinaryFn::Mul, &left, &right)?;
+    let sums = sum_of_integers(importer, &products, shape.rank() - 2)?;
+    let mut dims = sums.dims().to_vec();
+    if column {
+        dims.pop();
+    }
+    if row {
+        let at = dims.len() - usize::from(!column);
+        dims.drain(at.saturating_sub(1)..at);
+    }
+    importer.reshape(&sums, &dims)
+}
+
+/// The sum along an axis, which wraps.
+fn sum_of_integers(importer: &mut Importer<'_>, value: &Value, axis: usize) -> Result<Value> {
+    if value.is_known() {
+        let tensor = importer.host(value)?;
+        let sum = |values: &[i64]| values.iter().fold(0_i64, |sum, &value| sum.wrapping_add(value));
+        return host::reduce_integers(value.element, &tensor, &[axis], false, sum);
+    }
+    let sums = importer.reduce(value, ReduceFn::Sum, &[axis], false)?;
+    importer.wrapped(&sums)
 }
 
 /// A B of floats.

@@ -3,12 +3,12 @@
 use super::Table;
 use super::linear::expect_floats;
 use super::norm;
+use crate::onnx::dequantize::{Dequantized, Packed, ZeroPoint};
 use crate::onnx::element::ElementType;
 use crate::onnx::importer::Importer;
 use crate::onnx::node::Node;
 use crate::onnx::value::Value;
 use crate::ops::{BinaryFn, Concat, Gather, Linear, MatMul, UnaryFn};
-use crate::tensor::Tensor;
 use crate::{Error, Result};
 
 pub(super) const OPERATORS: Table = &[
@@ -71,12 +71,6 @@ fn skip_normalization(importer: &mut Importer<'_>, node: &Node<'_>, centred: boo
     Ok(vec![y, sum.clone(), sum.clone(), sum])
 }
 
-/// A number of `bits` bits at an index of a row of bytes, the lowest bits first.
-fn packed(bytes: &[i64], bits: usize, index: usize) -> i64 {
-    let bit = index * bits;
-    bytes.get(bit / 8).map_or(0, |byte| (byte >> (bit % 8)) & ((1 << bits) - 1))
-}
-
 /// How the integers of W are stored.
 #[derive(Debug, Clone, Copy)]
 struct Blocks {
@@ -119,27 +113,29 @@ fn dequantized(importer: &mut Importer<'_>, node: &Node<'_>, form: Blocks) -> Re
         let message = format!("W {weight} with scales {scales} is not [{rows}, {cols}] in blocks of {size}");
         return Err(node.fail(message));
     }
-    let (bytes, scales) = (importer.host_integers(&weight)?, importer.host(&scales)?.to_f64());
-    let zero_points: Vec<f64> = match zero {
-        None => vec![f64::from(1 << (bits - 1)); rows * blocks],
-        Some(zero) if zero.element.is_float() => importer.host(&zero)?.to_f64(),
+    if size * bits % 8 != 0 {
+        return Err(Error::Unsupported(format!("blocks of {size} integers of {bits} bits")));
+    }
+    let integers = |value: &Value, pitch: usize| Packed { value: value.clone(), bits, signed: false, pitch };
+    let weight = integers(&importer.known(&weight)?, blocks * size);
+    let zero = match zero {
+        None => ZeroPoint::Number(f64::from(1 << (bits - 1))),
         Some(zero) => {
-            let bytes = importer.host_integers(&zero)?;
-            let of_row = |row: &[i64]| (0..blocks).map(|at| packed(row, bits, at) as f64).collect::<Vec<_>>();
-            bytes.chunks_exact(zeros).flat_map(of_row).collect()
+            let zero = importer.known(&zero)?;
+            let floats = zero.element.is_float();
+            if floats {
+                ZeroPoint::Floats(zero)
+            } else {
+                ZeroPoint::Integers(integers(&zero, zeros * 8 / bits))
+            }
         }
     };
-    let mut values = Vec::with_capacity(rows * cols);
-    for (index, blob) in bytes.chunks_exact(blob).enumerate() {
-        let (scale, zero) = (scales[index], zero_points[index]);
-        let end = size.min(cols - index % blocks * size);
-        values.extend((0..end).map(|at| ((packed(blob, bits, at) as f64 - zero) * scale) as f32));
-    }
-    Ok(Value::host(ElementType::Float, Tensor::from_f32([rows, cols], &values)))
+    let rule = Dequantized { x: weight, scale: Some(importer.known(&scales)?), zero, shared: vec![1, size] };
+    Ok(importer.dequantized(rule, ElementType::Float, [rows, cols]))
 }
 
 /// x Wᵀ plus a bias, W `[n, k]` of blocks of integers of 2, 4 or 8 bits that share a scale and a
-/// zero point; W becomes floats when the graph is built.
+/// zero point; W becomes floats when it is uploaded.
 fn matmul_n_bits(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<Value>> {
     let x = node.input(0)?;
     expect_floats(node, &[&x])?;

@@ -52,6 +52,9 @@ fn batch_normalization(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<V
     if node.flag("training_mode", false)? {
         return batch_normalization_in_training(importer, node);
     }
+    if !node.flag("spatial", true)? {
+        return Err(Error::Unsupported("BatchNormalization with spatial = 0".into()));
+    }
     node.expect_outputs(1)?;
     let inputs = node.all_inputs()?;
     let inputs: Vec<&Value> = inputs.iter().collect();

@@ -2,11 +2,13 @@
 //!
 //! Products are computed by the kernels for floats: those of 8-bit integers less their zero points
 //! are at most 255 x 255, and an f32 sum of them is exact as long as it stays below 2^24. Longer
-//! sums are computed in parts that do, which are added as 32-bit integers.
+//! sums are computed in parts that do, which are added as 32-bit integers. Quotients by scales are
+//! correctly rounded, as an error in the last place shows at ties.
 
 use super::Table;
 use super::conv::convolution;
 use super::linear;
+use crate::onnx::dequantize::{Dequantized, Packed, ZeroPoint};
 use crate::onnx::element::ElementType;
 use crate::onnx::importer::Importer;
 use crate::onnx::node::Node;
@@ -104,8 +106,49 @@ fn quantize_linear(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<V
     let zero = zero.map(|zero| factor(importer, node, &x, &zero)).transpose()?;
     let x = importer.cast(&x, ElementType::Float)?;
     let scale = importer.cast(&scale, ElementType::Float)?;
-    let quotient = importer.binary(BinaryFn::Div, &x, &scale)?;
+    let quotient = importer.binary(BinaryFn::ExactDiv, &x, &scale)?;
     Ok(vec![saturated(importer, &quotient, zero.as_ref(), element)?])
+}
+
+/// By axis of x, how many neighbours share a scale; none where it does not fit.
+fn groups(node: &Node<'_>, x: &Value, scale: &Value) -> Result<Option<Vec<usize>>> {
+    let mut shared: Vec<usize> = x.dims().to_vec();
+    let block = usize::try_from(node.int("block_size", 0)?).unwrap_or(0);
+    if scale.shape.elements() == 1 && block == 0 {
+        return Ok(Some(shared));
+    }
+    let axis = node.axis(1, x.rank())?;
+    if block == 0 {
+        shared[axis] = 1;
+        return Ok((scale.dims() == [x.dims()[axis]]).then_some(shared));
+    }
+    shared = vec![1; x.rank()];
+    shared[axis] = block;
+    let sizes = x.dims().iter().zip(&shared).map(|(size, shared)| size.div_ceil(*shared));
+    Ok(sizes.eq(scale.dims().iter().copied()).then_some(shared))
+}
+
+/// Stored integers as floats that are read when they are needed; none where that cannot be.
+fn read_dequantized(
+    importer: &mut Importer<'_>,
+    node: &Node<'_>,
+    (x, scale, zero): (&Value, &Value, Option<&Value>),
+    element: ElementType,
+) -> Result<Option<Value>> {
+    let known = scale.is_known() && zero.is_none_or(Value::is_known);
+    let fits = [scale.element, element].iter().all(|element| *element != ElementType::Double);
+    let Some(packed) = importer.packed(x).filter(|_| known && fits && element.is_float()) else {
+        return Ok(None);
+    };
+    let Some(shared) = groups(node, x, scale)? else { return Ok(None) };
+    let cols = packed.pitch.div_ceil(shared.last().copied().unwrap_or(1).max(1));
+    let zero = match nonzero(importer, zero)? {
+        None => ZeroPoint::Number(0.0),
+        Some(zero) if zero.shape != scale.shape => return Ok(None),
+        Some(zero) => ZeroPoint::Integers(Packed { pitch: cols, ..Packed::of(&zero) }),
+    };
+    let rule = Dequantized { x: packed, scale: Some(scale.clone()), zero, shared };
+    Ok(Some(importer.dequantized(rule, element, x.shape.clone())))
 }
 
 /// (x - zero point) scale.
@@ -115,6 +158,9 @@ fn dequantize_linear(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec
         0 => scale.element,
         number => ElementType::from_number(number)?,
     };
+    if let Some(floats) = read_dequantized(importer, node, (&x, &scale, zero.as_ref()), element)? {
+        return Ok(vec![floats]);
+    }
     let scale = factor(importer, node, &x, &scale)?;
     let mut integers = importer.cast(&x, ElementType::Int32)?;
     if let Some(zero) = nonzero(importer, zero.as_ref())? {
@@ -139,16 +185,16 @@ fn dynamic_quantize_linear(importer: &mut Importer<'_>, node: &Node<'_>) -> Resu
     };
     let (min, max) = (edge(ReduceFn::Min, BinaryFn::Min)?, edge(ReduceFn::Max, BinaryFn::Max)?);
     let width = importer.binary(BinaryFn::Sub, &max, &min)?;
-    let scale = importer.with_number(BinaryFn::Div, &width, 255.0)?;
+    let scale = importer.with_number(BinaryFn::ExactDiv, &width, 255.0)?;
     // Of zeros alone, any scale will do but 0.
     let none = Value::float(scale.element, 0.0);
     let empty = importer.apply_one(Binary(BinaryFn::Equal), &[&scale, &none], ElementType::Bool)?;
     let one = importer.cast(&empty, scale.element)?;
     let scale = importer.binary(BinaryFn::Add, &scale, &one)?;
-    let quotient = importer.binary(BinaryFn::Div, &min, &scale)?;
+    let quotient = importer.binary(BinaryFn::ExactDiv, &min, &scale)?;
     let below = importer.unary(&quotient, UnaryFn::Neg)?;
     let zero = saturated(importer, &below, None, ElementType::Uint8)?;
-    let quotient = importer.binary(BinaryFn::Div, &x, &scale)?;
+    let quotient = importer.binary(BinaryFn::ExactDiv, &x, &scale)?;
     let y = saturated(importer, &quotient, Some(&zero), ElementType::Uint8)?;
     Ok(vec![y, scale, zero])
 }
@@ -160,8 +206,15 @@ fn centred(importer: &mut Importer<'_>, node: &Node<'_>, x: &Value, zero: Option
         let zero = zero.map_or_else(String::new, |zero| format!(" and the zero point {zero}"));
         return Err(node.fail(format!("takes integers of 8 bits, got {x}{zero}")));
     }
+    let zero = nonzero(importer, zero)?;
+    let one = zero.as_ref().filter(|zero| zero.is_known() && zero.shape.elements() == 1);
+    if let (Some(packed), Some(zero)) = (importer.packed(x), one) {
+        let zero = ZeroPoint::Number(importer.host(zero)?.to_f64()[0]);
+        let rule = Dequantized { zero, ..Dequantized::of(packed, x.rank()) };
+        return Ok(importer.dequantized(rule, ElementType::Float, x.shape.clone()));
+    }
     let floats = importer.cast(x, ElementType::Float)?;
-    let Some(zero) = nonzero(importer, zero)? else { return Ok(floats) };
+    let Some(zero) = zero else { return Ok(floats) };
     let zero = importer.cast(&zero, ElementType::Float)?;
     importer.binary(BinaryFn::Sub, &floats, &zero)
 }
@@ -171,7 +224,9 @@ fn exact_terms(importer: &mut Importer<'_>, values: [&Value; 2]) -> Result<usize
     let mut largest = 1.0;
     for value in values {
         largest *= if value.is_known() {
-            importer.host(value)?.to_f64().into_iter().map(f64::abs).fold(1.0, f64::max)
+            let tensor = importer.host(value)?;
+            let floats = tensor.bytes().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes).abs());
+            f64::from(floats.fold(1.0, f32::max))
         } else {
             255.0
         };
@@ -256,7 +311,10 @@ fn of_channels(importer: &mut Importer<'_>, value: &Value, axis: usize, rank: us
         return importer.reshape(value, &[]);
     }
     let mut dims = vec![1; rank];
-    dims[axis] = value.shape.elements();
+    let Some(dim) = dims.get_mut(axis) else {
+        return Err(Error::op("onnx", format!("the weight has {rank} dimensions, expected a kernel's")));
+    };
+    *dim = value.shape.elements();
     importer.reshape(value, &dims)
 }
 
@@ -289,7 +347,7 @@ fn requantized(
         scales.push(importer.cast(scale, ElementType::Float)?);
     }
     let product = importer.binary(BinaryFn::Mul, &scales[0], &scales[1])?;
-    let factor = importer.binary(BinaryFn::Div, &product, &scales[2])?;
+    let factor = importer.binary(BinaryFn::ExactDiv, &product, &scales[2])?;
     let floats = importer.cast(sum, ElementType::Float)?;
     let floats = importer.binary(BinaryFn::Mul, &floats, &factor)?;
     saturated(importer, &floats, Some(zero), zero.element)

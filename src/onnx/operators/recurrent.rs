@@ -36,11 +36,21 @@ fn activation(
     alphas: &mut impl Iterator<Item = f32>,
     betas: &mut impl Iterator<Item = f32>,
 ) -> Result<UnaryFn> {
+    let mut both = |alpha: f32, beta: f32| (alphas.next().unwrap_or(alpha), betas.next().unwrap_or(beta));
     Ok(match name.to_ascii_lowercase().as_str() {
-        "elu" => UnaryFn::Elu(alphas.next().unwrap_or(1.0)),
-        "hardsigmoid" => {
-            UnaryFn::HardSigmoid { alpha: alphas.next().unwrap_or(0.2), beta: betas.next().unwrap_or(0.5) }
+        "affine" => {
+            let (alpha, beta) = both(1.0, 0.0);
+            UnaryFn::Affine { alpha, beta }
         }
+        "scaledtanh" => {
+            let (alpha, beta) = both(1.0, 1.0);
+            UnaryFn::ScaledTanh { alpha, beta }
+        }
+        "hardsigmoid" => {
+            let (alpha, beta) = both(0.2, 0.5);
+            UnaryFn::HardSigmoid { alpha, beta }
+        }
+        "elu" => UnaryFn::Elu(alphas.next().unwrap_or(1.0)),
         "leakyrelu" => UnaryFn::LeakyRelu(alphas.next().unwrap_or(0.01)),
         "relu" => UnaryFn::Relu,
         "sigmoid" => UnaryFn::Sigmoid,
@@ -52,11 +62,12 @@ fn activation(
     })
 }
 
-/// The layer that the attributes describe.
-fn layer(node: &Node<'_>, cell: Cell) -> Result<Recurrent> {
+/// The layer that the attributes describe, or that of each direction where they have functions of
+/// their own.
+fn layers(node: &Node<'_>, cell: Cell) -> Result<Vec<Recurrent>> {
     let mut op = Recurrent::new(cell, directions(node)?);
     op.clip = node.has("clip").then(|| node.float("clip", 0.0)).transpose()?;
-    let Some(names) = node.strings("activations")? else { return Ok(op) };
+    let Some(names) = node.strings("activations")? else { return Ok(vec![op]) };
     let (alphas, betas) = (node.floats("activation_alpha")?, node.floats("activation_beta")?);
     let (mut alphas, mut betas) = (alphas.into_iter().flatten(), betas.into_iter().flatten());
     let functions: Vec<UnaryFn> =
@@ -69,11 +80,46 @@ fn layer(node: &Node<'_>, cell: Cell) -> Result<Recurrent> {
     if functions.len() != each * op.directions.count() {
         return Err(node.fail(format!("attribute `activations` is {names:?}, {each} are wanted a direction")));
     }
-    if functions[..each] != functions[functions.len() - each..] {
-        return Err(Error::Unsupported(format!("activations {names:?} that differ by direction")));
+    let (first, last) = (&functions[..each], &functions[functions.len() - each..]);
+    let with = |functions: &[UnaryFn], directions: Directions| {
+        let mut op = Recurrent { directions, ..op };
+        op.activations[..each].copy_from_slice(functions);
+        op
+    };
+    if first == last {
+        return Ok(vec![with(first, op.directions)]);
     }
-    op.activations[..each].copy_from_slice(&functions[..each]);
-    Ok(op)
+    Ok(vec![with(first, Directions::Forward), with(last, Directions::Reverse)])
+}
+
+/// The outputs of one layer, or of two, each of its own direction: its part of the inputs, and the
+/// outputs side by side.
+fn run(importer: &mut Importer<'_>, layers: &[Recurrent], inputs: [&Value; 5]) -> Result<Vec<Value>> {
+    let element = inputs[0].element;
+    if let [layer] = layers {
+        return importer.apply(*layer, &inputs, &[element, element]);
+    }
+    let [products, weight, vectors, initial, lengths] = inputs;
+    let mut outputs = Vec::new();
+    for (index, layer) in layers.iter().enumerate() {
+        let width = products.dims()[2] / layers.len();
+        let products = importer.slice_axis(products, 2, index * width, (index + 1) * width)?;
+        let weight = importer.slice_axis(weight, 0, index, index + 1)?;
+        let vectors = importer.slice_axis(vectors, 0, index, index + 1)?;
+        let initial = importer.slice_axis(initial, 1, index, index + 1)?;
+        let inputs = [&products, &weight, &vectors, &initial, lengths];
+        outputs.push(importer.apply(*layer, &inputs, &[element, element])?);
+    }
+    let joined = (0..2).map(|output| {
+        let parts: Vec<&Value> = outputs.iter().map(|outputs| &outputs[output]).collect();
+        if parts.iter().any(|part| part.shape.elements() == 0) {
+            let mut dims = parts[0].dims().to_vec();
+            dims[1] = parts.len();
+            return Ok(zeros(element, &dims));
+        }
+        importer.apply_one(Concat { axis: 1 }, &parts, element)
+    });
+    joined.collect()
 }
 
 fn zeros(element: ElementType, dims: &[usize]) -> Value {
@@ -118,10 +164,10 @@ fn initial_states(
 /// Inputs: x, weight, recurrent weight, biases of both, lengths, initial output, of LSTM cells the
 /// initial memory and peephole weights. With layout 1 the batch is the first axis.
 fn recurrent(importer: &mut Importer<'_>, node: &Node<'_>, cell: Cell) -> Result<Vec<Value>> {
-    let op = layer(node, cell)?;
+    let layers = layers(node, cell)?;
     let batch_first = node.flag("layout", false)?;
     let (mut x, weight, recurrent_weight) = (node.input(0)?, node.input(1)?, node.input(2)?);
-    let (directions, gates) = (op.directions.count(), cell.gates());
+    let (directions, gates) = (directions(node)?.count(), cell.gates());
     let (&[_, _, width], &[_, _, hidden]) = (x.dims(), recurrent_weight.dims()) else {
         return Err(node.fail(format!("x {x} and R {recurrent_weight} must have three dimensions")));
     };
@@ -156,7 +202,7 @@ fn recurrent(importer: &mut Importer<'_>, node: &Node<'_>, cell: Cell) -> Result
         None => Value::integers(ElementType::Uint32, [batch], &vec![steps as i64; batch]),
     };
     let inputs = [&products, &recurrent_weight, &vectors, &initial, &lengths];
-    let results = importer.apply(op, &inputs, &[element, element])?;
+    let results = run(importer, &layers, inputs)?;
     let mut outputs = vec![match batch_first {
         true => importer.transpose(&results[0], &[2, 0, 1, 3])?,
         false => results[0].clone(),

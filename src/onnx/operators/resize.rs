@@ -16,6 +16,7 @@ pub(super) enum Places {
     HalfPixelSymmetric,
     Asymmetric,
     AlignCorners,
+    TensorflowHalfPixel,
     CropAndResize,
 }
 
@@ -57,6 +58,7 @@ impl Axis {
             Places::PytorchHalfPixel => half_pixel,
             Places::HalfPixelSymmetric => half_pixel + size / 2.0 * (1.0 - self.outputs as f64 / length),
             Places::Asymmetric => index / self.scale,
+            Places::TensorflowHalfPixel => (index + 0.5) / self.scale,
             Places::AlignCorners if length == 1.0 => 0.0,
             Places::AlignCorners => index * (size - 1.0) / (length - 1.0),
             Places::CropAndResize => {

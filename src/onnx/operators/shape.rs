@@ -3,9 +3,10 @@
 use super::Table;
 use crate::onnx::element::ElementType;
 use crate::onnx::importer::Importer;
+use crate::onnx::kept::past_name;
 use crate::onnx::node::Node;
 use crate::onnx::value::Value;
-use crate::ops::{Concat, DepthMode, DepthToSpace, ImageOrder, Pad, PadMode, SliceRange, SpaceToDepth};
+use crate::ops::{DepthMode, DepthToSpace, ImageOrder, Pad, PadMode, SliceRange, SpaceToDepth};
 use crate::tensor::{Spec, Tensor};
 use crate::{Error, Result};
 
@@ -50,11 +51,16 @@ fn concat(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<Value>> {
             return Err(node.fail(format!("{value} does not join {first} along axis {axis}")));
         }
     }
+    if let [past, new] = all.as_slice()
+        && past_name(past).is_some()
+    {
+        return Ok(vec![importer.append(past, new, axis)?]);
+    }
     let parts: Vec<&Value> = all.iter().filter(|value| value.dims()[axis] > 0).collect();
     Ok(match parts.as_slice() {
         [] => vec![first],
         [only] => vec![Value::clone(only)],
-        parts => vec![importer.apply_one(Concat { axis }, parts, first.element)?],
+        parts => vec![importer.concat(axis, parts)?],
     })
 }
 
@@ -117,7 +123,8 @@ fn space_to_depth(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<Va
     Ok(vec![importer.apply_one(op, &[&x], x.element)?])
 }
 
-/// Inference: the values pass, the mask is all true.
+/// Inference: the values pass, the mask is all true, or all one of the values' type before version
+/// 10.
 fn dropout(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<Value>> {
     let x = node.input(0)?;
     let training = match node.optional(2) {
@@ -129,11 +136,12 @@ fn dropout(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<Value>> {
         None => f64::from(node.float("ratio", 0.5)?),
     };
     if training && ratio != 0.0 {
-        return Err(Error::Unsupported("Dropout in training mode".into()));
+        return Err(Error::Unsupported("Dropout in training mode, which is random".into()));
     }
     let mut outputs = vec![x.clone()];
     if node.has_output(1) {
-        outputs.push(Value::integers(ElementType::Bool, x.shape.clone(), &vec![1; x.shape.elements()]));
+        let mask = Value::integers(ElementType::Bool, x.shape.clone(), &vec![1; x.shape.elements()]);
+        outputs.push(if node.opset < 10 { importer.cast(&mask, x.element)? } else { mask });
     }
     Ok(outputs)
 }
@@ -291,8 +299,13 @@ fn split(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<Value>> {
         None => match node.sizes("split")? {
             Some(sizes) => sizes,
             None => {
-                let count = node.definition.outputs.len().max(1);
-                let count = usize::try_from(node.int("num_outputs", count as i64)?).unwrap_or(0).max(1);
+                let named = node.definition.outputs.len().max(1);
+                let wanted = node.int("num_outputs", named as i64)?;
+                let count = usize::try_from(wanted).unwrap_or(0).max(1);
+                if count > size.max(named) {
+                    let message = format!("attribute `num_outputs` is {wanted}, axis {axis} of {x} is split");
+                    return Err(node.fail(message));
+                }
                 let part = size.div_ceil(count);
                 (0..count).map(|index| part.min(size.saturating_sub(index * part))).collect()
             }

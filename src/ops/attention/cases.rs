@@ -63,7 +63,8 @@ fn case(random: &mut Random, sizes: &Sizes, op: Attention, mask: Option<Tensor>)
     Case::new(name, op, inputs)
 }
 
-/// A mask of which every third value hides its key, and those of the last token all.
+/// A mask of which every third value hides its key, and those of the last token all: as infinity, or
+/// as far as a finite number does.
 fn mask(random: &mut Random, dims: &[usize]) -> Tensor {
     let keys = *dims.last().expect("masks have axes");
     let mut values = random.tensor(DType::F32, dims, 3.0).to_f64();

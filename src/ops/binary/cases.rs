@@ -126,6 +126,20 @@ fn comparison_cases() -> Vec<Case> {
         ];
         cases.push(Case::new(format!("{function:?} of integers"), Binary(function), inputs));
     }
+    // Quotients at ties of their last bit, of all sizes and signs, and of numbers that are not normal.
+    let divisors: Vec<f32> = (0..4_096_u32).map(|i| f32::from_bits(0x3f80_0000 + i * 2_047)).collect();
+    let dividends: Vec<f32> = (0..4_096_u32)
+        .map(|i| {
+            divisors[i as usize] * (f32::from(i as u16 % 255) - 127.5) * 2.0_f32.powi(i as i32 % 60 - 30)
+        })
+        .collect();
+    let inputs = vec![Tensor::from_f32([4_096], &dividends), Tensor::from_f32([4_096], &divisors)];
+    cases.push(Case::new("exact quotients", Binary(BinaryFn::ExactDiv), inputs).tolerance(0.0, 0.0));
+    let special = vec![
+        Tensor::from_f32([4], &[0.0, 0.0, 1e-30, -1e30]),
+        Tensor::from_f32([4], &[3.0, -2.0, 1e20, 7.0]),
+    ];
+    cases.push(Case::new("exact quotients, special", Binary(BinaryFn::ExactDiv), special));
     let bases = Tensor::from_f32([8], &[3.0, 7.0, -5.0, 10.0, 2.0, -2.0, 1.1, 0.5]);
     let exponents = Tensor::from_f32([8], &[6.0, 8.0, 9.0, 7.0, -3.0, -3.0, 64.0, 65.0]);
     let powers = Case::new("exact powers", Binary(BinaryFn::Pow), vec![bases, exponents]);

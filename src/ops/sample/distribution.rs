@@ -69,7 +69,7 @@ pub fn distribution(logits: &[f32], counts: &[u32], row: &SampleRow) -> Vec<f64>
 }
 
 /// The token that the row's seed and step draw, and the flags: the kernel's output for a row.
-pub(super) fn draw(logits: &[f32], counts: &[u32], row: &SampleRow) -> (u32, u32) {
+pub(crate) fn draw(logits: &[f32], counts: &[u32], row: &SampleRow) -> (u32, u32) {
     let invalid = logits.iter().any(|&x| x.is_nan() || x == f32::INFINITY);
     let kept = distribution(logits, counts, row);
     let wanted = random_bits(row.seed, row.step) as f64 / 2f64.powi(64);
