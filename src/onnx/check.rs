@@ -60,7 +60,7 @@ pub struct OnnxReport {
     pub wrong: Vec<NodeNote>,
     /// Nodes where a run reads a value back to the host to know how to go on.
     pub host_steps: Vec<NodeNote>,
-    /// Nodes whose operators are known, but whose shapes depend on a host step.
+    /// Nodes whose operators are known, but whose shapes depend on a node of the other lists.
     pub unchecked: Vec<NodeNote>,
     /// Bytes on the device for these shapes: of weights, with those of nodes that could not be
     /// planned as they lie in the file. Where a condition decides, those of its larger branch.
@@ -201,7 +201,7 @@ impl Importer<'_> {
         unknown_operators(self.file, definition, at, &mut BTreeSet::new(), unsupported);
         let noted = self.findings.host_steps.last().is_some_and(|step| step.node == node);
         if self.findings.unsupported.len() == before && !noted {
-            let reason = "its shapes depend on a host step".to_owned();
+            let reason = "its shapes depend on a node that is listed here".to_owned();
             self.findings.unchecked.push(NodeNote { node, operator, reason });
         }
         Ok(Vec::new())

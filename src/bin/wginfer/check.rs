@@ -115,17 +115,20 @@ fn describe(report: &OnnxReport, model: &str, adapter: Option<&str>) -> String {
         row("over the limit", format!("{}: {} of {limit}, {how}", tensor.name, bytes(tensor.bytes)));
     }
     let mut text = table(&rows);
-    let lists = [
-        ("cannot run", &report.unsupported),
-        ("wrong", &report.wrong),
-        ("host step", &report.host_steps),
-        ("not checked", &report.unchecked),
-    ];
+    let lists =
+        [("cannot run", &report.unsupported), ("wrong", &report.wrong), ("host step", &report.host_steps)];
     for (what, notes) in lists {
         for NodeNote { node, operator, reason } in notes {
             text += &printable(&format!("{what}: {operator} `{node}`: {reason}"));
             text.push('\n');
         }
+    }
+    if let [first, ..] = &report.unchecked[..] {
+        let count = report.unchecked.len();
+        let named =
+            format!("not checked: {count} nodes behind these, from {} `{}`", first.operator, first.node);
+        text += &printable(&format!("{named} (--json lists them)"));
+        text.push('\n');
     }
     text
 }
