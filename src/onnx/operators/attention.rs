@@ -2,6 +2,7 @@
 
 use super::Table;
 use super::linear::expect_floats;
+use super::logic::expect_integers;
 use crate::onnx::element::ElementType;
 use crate::onnx::importer::Importer;
 use crate::onnx::node::Node;
@@ -310,6 +311,9 @@ fn attention(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<Value>>
     let mut bias = mask.map(|mask| additive(importer, &mask, keys, element)).transpose()?;
     let mut reach = reach(node)?;
     if node.optional(6).is_some() || node.has_output(3) {
+        if let Some(valid) = node.optional(6) {
+            expect_integers(node, &valid)?;
+        }
         let valid = node.optional(6).map(|valid| importer.reshape(&valid, &[all.q.dims()[0], 1, 1, 1]));
         let valid = valid.transpose()?;
         let first = match &valid {

@@ -37,7 +37,7 @@ fn expect_bool(node: &Node<'_>, value: &Value) -> Result<()> {
     }
 }
 
-fn expect_integers(node: &Node<'_>, value: &Value) -> Result<()> {
+pub(super) fn expect_integers(node: &Node<'_>, value: &Value) -> Result<()> {
     if value.element.is_float() || value.element == ElementType::Bool {
         return Err(node.fail(format!("takes integers, got {value}")));
     }

@@ -2,6 +2,7 @@
 
 use super::Table;
 use super::linear::expect_floats;
+use super::logic::expect_integers;
 use super::norm;
 use crate::onnx::dequantize::{Dequantized, Packed, ZeroPoint};
 use crate::onnx::element::ElementType;
@@ -185,6 +186,7 @@ fn rotary_embedding(importer: &mut Importer<'_>, node: &Node<'_>) -> Result<Vec<
     if 2 * pairs > size || pairs == 0 || sines.dims() != cosines.dims() {
         return Err(node.fail(format!("cosines {cosines} and sines {sines} do not fit heads of {size}")));
     }
+    expect_integers(node, &positions)?;
     let mut rows = positions;
     if rows.dims() == [1] && [n, length] != [1, 1] {
         let steps: Vec<i64> = (0..length as i64).collect();

@@ -2,6 +2,7 @@
 
 use super::Table;
 use super::attention::{Reach, reach_bias, sum, visible};
+use super::logic::expect_integers;
 use super::microsoft::rotate;
 use crate::onnx::element::ElementType;
 use crate::onnx::importer::Importer;
@@ -186,6 +187,7 @@ fn of_lengths(
     lengths: &Value,
     [n, keys]: [usize; 2],
 ) -> Result<Value> {
+    expect_integers(node, lengths)?;
     let lengths = importer.reshape(lengths, &[n, 1, 1, 1])?;
     let places: Vec<i64> = (0..keys as i64).collect();
     let places = Value::integers(lengths.element, [1, 1, 1, keys], &places);
