@@ -2,7 +2,7 @@
 //! as for a run, but nothing is run. Where a run would look at a value, the node is noted, and what
 //! depends on it is checked by its operators' names only.
 
-use super::definition::{Attribute, DeclaredDim, NodeDefinition};
+use super::definition::{Attribute, Declared, DeclaredDim, NodeDefinition};
 use super::element::{ElementType, OnnxTensor};
 use super::file::{OnnxFile, OnnxLimits, elements};
 use super::importer::Importer;
@@ -329,17 +329,20 @@ fn inputs(
                 return Err(Error::Request(format!("input `{name}` has no declared shape: give one")));
             }
         };
-        if elements(&dims).is_none_or(|elements| elements > file.limits.elements) {
-            let limit = file.limits.elements;
-            return Err(Error::Request(format!(
-                "input `{name}` of {dims:?} is larger than {limit} elements"
-            )));
-        }
-        let element = input.element.unwrap_or(ElementType::Float);
-        let tensor = Tensor::zeros(Spec::new(element.host_dtype(), dims));
-        given.insert(name.clone(), OnnxTensor::of_host(element, tensor));
+        given.insert(name.clone(), zeros(file, input, dims)?);
     }
     Ok((given, assumed))
+}
+
+/// Zeros for an input.
+pub(super) fn zeros(file: &OnnxFile, input: &Declared, dims: Vec<usize>) -> Result<OnnxTensor> {
+    let (name, limit) = (&input.name, file.limits.elements);
+    if elements(&dims).is_none_or(|elements| elements > limit) {
+        return Err(Error::Request(format!("input `{name}` of {dims:?} is larger than {limit} elements")));
+    }
+    let element = input.element.unwrap_or(ElementType::Float);
+    let tensor = Tensor::zeros(Spec::new(element.host_dtype(), dims));
+    Ok(OnnxTensor::of_host(element, tensor))
 }
 
 fn count_operators(nodes: &[NodeDefinition], counts: &mut BTreeMap<String, usize>) {

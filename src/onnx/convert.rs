@@ -1,16 +1,16 @@
 //! Converting models to files that load without this importer: see [`saved`](crate::saved).
 
-use super::check::{Findings, NodeNote};
+use super::check::{Findings, NodeNote, zeros};
 use super::definition::{Declared, DeclaredDim};
-use super::element::{ElementType, OnnxTensor};
-use super::file::{OnnxFile, OnnxLimits, elements};
+use super::element::OnnxTensor;
+use super::file::{OnnxFile, OnnxLimits};
 use super::importer::Importer;
 use super::trace::{self, Data, Trace};
 use super::value::Place;
 use crate::graph::{Graph, Segment, WeightSource};
 use crate::saved::{ModelGraph, Output, PortInfo, SavedFiles, TensorBytes, Writer};
 use crate::session::WeightRows;
-use crate::tensor::{DType, Spec, Tensor};
+use crate::tensor::{DType, Spec};
 use crate::{Error, Result};
 use serde::Serialize;
 use std::borrow::Cow;
@@ -189,15 +189,7 @@ fn inputs(file: &OnnxFile, shapes: &InputShapes) -> Result<BTreeMap<String, Onnx
                 dims.iter().enumerate().map(&mut size).collect()
             }
         };
-        if elements(&dims).is_none_or(|elements| elements > file.limits.elements) {
-            let limit = file.limits.elements;
-            return Err(Error::Request(format!(
-                "input `{name}` of {dims:?} is larger than {limit} elements"
-            )));
-        }
-        let element = input.element.unwrap_or(ElementType::Float);
-        let tensor = Tensor::zeros(Spec::new(element.host_dtype(), dims));
-        given.insert(name.clone(), OnnxTensor::of_host(element, tensor));
+        given.insert(name.clone(), zeros(file, input, dims)?);
     }
     if open.is_empty() {
         return Ok(given);
