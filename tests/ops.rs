@@ -5,8 +5,8 @@ mod common;
 
 use wginfer::doctor::{self, compare};
 use wginfer::gpu::Gpu;
-use wginfer::graph::{Graph, ValueId};
-use wginfer::kernel::{Caps, Form};
+use wginfer::graph::{Graph, Plan, ValueId, op_choices};
+use wginfer::kernel::{Caps, Form, Why};
 use wginfer::ops::cases::{self, Case};
 use wginfer::ops::{ImageOrder, Pool, PoolFn, Window};
 use wginfer::session::{NoWeights, Session};
@@ -65,6 +65,46 @@ fn plain_form() {
 #[test]
 fn minimum_device() {
     check_form(|caps| Caps { kind: caps.kind, forced: Some(Form::Plain), ..Caps::webgpu_minimum() });
+}
+
+/// Where kernels are chosen, every choice computes the same, not only the one that rules pick.
+fn check_choices(change: impl Fn(Caps) -> Caps) {
+    let count = std::cell::Cell::new(0);
+    for_all_cases(change, |gpu, case| {
+        let mut caps = gpu.caps().clone();
+        caps.max_binding_bytes = case.max_binding_bytes.unwrap_or(caps.max_binding_bytes);
+        let steps = |caps: &Caps| Plan::of_op(case.op.clone(), &case.inputs, caps).map(|plan| plan.steps);
+        let by_rule = steps(&caps).map_err(|error| error.to_string())?;
+        for caps in op_choices(&case.op, &case.inputs, &caps).map_err(|error| error.to_string())? {
+            let forced = caps.overrides.forced.clone();
+            let chosen = steps(&caps).map_err(|error| error.to_string())?;
+            if chosen.iter().map(|step| &step.launch).eq(by_rule.iter().map(|step| &step.launch)) {
+                continue;
+            }
+            let selected = chosen.iter().flat_map(|step| step.selected.iter());
+            assert!(selected.clone().all(|it| it.why == Why::Forced), "{:?}", selected.collect::<Vec<_>>());
+            count.set(count.get() + 1);
+            compare(&gpu.with_caps(caps), case)
+                .map_err(|failure| format!("{forced:?}: {}", failure.message))?;
+        }
+        Ok(())
+    });
+    println!("{} other choices", count.get());
+}
+
+#[test]
+fn software_choices() {
+    check_choices(|caps| caps.with_form(Form::Software));
+}
+
+#[test]
+fn subgroup_choices() {
+    check_choices(|caps| caps.with_form(Form::Subgroup));
+}
+
+#[test]
+fn plain_choices() {
+    check_choices(|caps| Caps { subgroups: false, ..caps.with_form(Form::Plain) });
 }
 
 /// naga's run-time checks must not change a bit: no kernel relies on them.

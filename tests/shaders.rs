@@ -4,11 +4,11 @@
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use std::collections::{BTreeSet, HashSet};
-use wginfer::graph::{Graph, Plan, lower};
+use wginfer::graph::{Plan, Step, op_choices};
 use wginfer::kernel::{Backend, Caps, Form, Launch, ShaderInfo, undeclared_variables};
 use wginfer::ops::cases;
 
-/// The distinct launches of all cases on a device.
+/// The distinct launches of all cases on a device, with all that could be chosen there.
 fn launches(caps: &Caps) -> Vec<Launch> {
     let mut seen = HashSet::new();
     let mut found = Vec::new();
@@ -17,12 +17,12 @@ fn launches(caps: &Caps) -> Vec<Launch> {
             max_binding_bytes: case.max_binding_bytes.unwrap_or(caps.max_binding_bytes),
             ..caps.clone()
         };
-        let planned = Graph::of_op(case.op.clone(), &case.inputs).and_then(|mut graph| {
-            lower(&mut graph, &caps)?;
-            Plan::new(&graph, &caps)
-        });
-        for step in planned.unwrap_or_else(|error| panic!("{}: {error}", case.name)).steps {
-            let launch = step.launch;
+        let plans: wginfer::Result<Vec<Plan>> =
+            op_choices(&case.op, &case.inputs, &caps).and_then(|devices| {
+                devices.iter().map(|caps| Plan::of_op(case.op.clone(), &case.inputs, caps)).collect()
+            });
+        let plans = plans.unwrap_or_else(|error| panic!("{}: {error}", case.name));
+        for Step { launch, .. } in plans.into_iter().flat_map(|plan| plan.steps) {
             if seen.insert((launch.kernel, launch.variants.clone())) {
                 found.push(launch);
             }

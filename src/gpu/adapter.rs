@@ -1,7 +1,7 @@
 //! Finding, ranking and opening adapters; sharing the device of a host application.
 
 use super::Gpu;
-use crate::kernel::{Backend, Caps, DeviceKind};
+use crate::kernel::{Backend, Caps, DeviceKind, Overrides};
 use crate::{Error, Result};
 
 /// How to open a device.
@@ -238,6 +238,7 @@ fn caps_of(adapter: &wgpu::Adapter, device: &wgpu::Device) -> Caps {
         max_workgroups: limits.max_compute_workgroups_per_dimension,
         max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
         forced: None,
+        overrides: Overrides::NONE,
     }
 }
 

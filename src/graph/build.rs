@@ -147,7 +147,13 @@ impl Graph {
         let inferred = op.infer(&specs).map_err(|error| error.at_node(&name))?;
         let outputs: Vec<ValueId> =
             inferred.into_iter().map(|spec| self.push(name.clone(), spec, Source::Node)).collect();
-        self.nodes.push(Node { name, op, inputs: inputs.to_vec(), outputs: outputs.clone() });
+        self.nodes.push(Node {
+            name,
+            op,
+            inputs: inputs.to_vec(),
+            outputs: outputs.clone(),
+            selected: Vec::new(),
+        });
         Ok(outputs)
     }
 

@@ -124,7 +124,8 @@ impl<'a> Lowering<'a> {
                 self.unmade.insert(*original);
             }
         }
-        self.graph.nodes.push(Node { name: node.name, op: form.op, inputs, outputs });
+        let (name, op, selected) = (node.name, form.op, form.selected);
+        self.graph.nodes.push(Node { name, op, inputs, outputs, selected });
         Ok(())
     }
 
@@ -184,6 +185,6 @@ impl<'a> Lowering<'a> {
             Arc::new(Transpose { permutation })
         };
         let name = format!("{}.{}", self.graph.value(from).name, op.name());
-        self.graph.nodes.push(Node { name, op, inputs: vec![from], outputs: vec![to] });
+        self.graph.nodes.push(Node { name, op, inputs: vec![from], outputs: vec![to], selected: Vec::new() });
     }
 }

@@ -6,17 +6,20 @@
 
 mod build;
 mod check;
+mod choices;
 mod lower;
 mod memory;
 mod passes;
 mod plan;
 
 pub use build::Segment;
+pub use choices::op_choices;
 pub use lower::lower;
 pub use passes::optimise;
 pub(crate) use plan::buffer_bytes;
 pub use plan::{BufferRef, Plan, PlannedWeight, Step, WeightData};
 
+use crate::kernel::Selected;
 use crate::ops::{Op, Preparation};
 use crate::tensor::{Spec, Tensor};
 use std::collections::BTreeMap;
@@ -90,6 +93,8 @@ pub struct Node {
     pub inputs: Vec<ValueId>,
     /// Its outputs.
     pub outputs: Vec<ValueId>,
+    /// What [`lower`] picked where there was a choice.
+    pub selected: Vec<Selected>,
 }
 
 /// A computation: nodes in topological order over values.

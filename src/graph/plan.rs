@@ -2,7 +2,7 @@
 
 use super::memory::SlotPlanner;
 use super::{Graph, Node, Source, ValueId, WeightSource};
-use crate::kernel::{Caps, Launch, Layout, Operand, row_parts, row_pitch};
+use crate::kernel::{Caps, Launch, Layout, Operand, Selected, row_parts, row_pitch};
 use crate::ops::Preparation;
 use crate::tensor::{Spec, Tensor};
 use crate::{Error, Result};
@@ -35,6 +35,8 @@ pub struct Step {
     pub launch: Launch,
     /// Buffers in the order of `launch.bindings`, with the bytes of each that are bound.
     pub buffers: Vec<(BufferRef, u64)>,
+    /// What was picked for the node where there was a choice: the same for all its steps.
+    pub selected: Arc<[Selected]>,
 }
 
 /// A weight or constant that a plan needs resident.
@@ -111,6 +113,12 @@ impl Plan {
             planner.place_node(index, node)?;
         }
         planner.finish()
+    }
+
+    /// What was picked where there was a choice, of each node once, in order.
+    pub fn selected(&self) -> impl Iterator<Item = &Selected> {
+        let firsts = self.steps.chunk_by(|a, b| a.node == b.node).map(|steps| &steps[0]);
+        firsts.flat_map(|step| step.selected.iter())
     }
 
     /// Bytes that the plan's own inputs and outputs take.
@@ -226,9 +234,11 @@ impl<'a> Planner<'a> {
                 .iter()
                 .map(|spec| (self.slots.take(buffer_bytes(spec)), buffer_bytes(spec)))
                 .collect();
+            let selected: Arc<[Selected]> = node.selected.iter().chain(&launches.selected).cloned().collect();
             for launch in launches.steps {
                 let buffers = self.bind(node, &launch, &scratch);
-                let step = Step { node: index, name: node.name.clone(), launch, buffers };
+                let (name, selected) = (node.name.clone(), selected.clone());
+                let step = Step { node: index, name, launch, buffers, selected };
                 self.check_step(&step)?;
                 self.plan.steps.push(step);
             }

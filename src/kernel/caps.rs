@@ -1,5 +1,7 @@
 //! What a device can do, as plain data that tests can fake.
 
+use super::Overrides;
+
 /// Kind of adapter, in the order in which they are preferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DeviceKind {
@@ -85,6 +87,8 @@ pub struct Caps {
     pub max_storage_buffers: u32,
     /// Form that is used whatever the device is; for tests and the doctor.
     pub forced: Option<Form>,
+    /// What goes before the rules by which operators select kernels.
+    pub overrides: Overrides,
 }
 
 impl Caps {
@@ -130,6 +134,7 @@ impl Caps {
             max_workgroups: 65_535,
             max_storage_buffers: 8,
             forced: None,
+            overrides: Overrides::NONE,
         }
     }
 

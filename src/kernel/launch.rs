@@ -1,6 +1,7 @@
 //! A dispatch as data: kernel, variant, parameters, bindings, grid.
 
 use super::params::Params;
+use super::select::Selected;
 use crate::tensor::Spec;
 use std::collections::BTreeMap;
 
@@ -144,16 +145,27 @@ pub struct Launches {
     pub steps: Vec<Launch>,
     /// Values that live only during these steps.
     pub scratch: Vec<Spec>,
+    /// What was picked where there was a choice.
+    pub selected: Vec<Selected>,
 }
 
 impl From<Launch> for Launches {
     fn from(launch: Launch) -> Self {
-        Self { steps: vec![launch], scratch: Vec::new() }
+        vec![launch].into()
     }
 }
 
 impl From<Vec<Launch>> for Launches {
     fn from(steps: Vec<Launch>) -> Self {
-        Self { steps, scratch: Vec::new() }
+        Self { steps, ..Self::default() }
+    }
+}
+
+impl Launches {
+    /// Adds what was picked.
+    #[must_use]
+    pub fn selected(mut self, selected: Selected) -> Self {
+        self.selected.push(selected);
+        self
     }
 }

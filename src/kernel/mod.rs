@@ -11,6 +11,7 @@ mod launch;
 mod params;
 mod parts;
 mod reflect;
+mod select;
 mod template;
 
 pub use caps::{Backend, Caps, DeviceKind, Form};
@@ -20,6 +21,7 @@ pub(crate) use params::params;
 pub use params::{Params, ParamsField, ParamsFormat};
 pub use parts::{Layout, RowPart, row_parts, row_pitch};
 pub use reflect::{Access, ShaderInfo};
+pub use select::{Candidate, Family, Overrides, Rule, Selected, Tuned, Tuning, Why, all_choices, size_class};
 pub use template::{LIBRARY, undeclared_variables};
 
 /// Number of workgroups that cover `items` at `per_group` each.

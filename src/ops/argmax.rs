@@ -110,7 +110,11 @@ impl Op for ArgMax {
             Operand::Scratch(0),
             Operand::Output(0),
         ]);
-        Ok(Launches { steps: vec![first, second], scratch: vec![Spec::u32([outer, parts])] })
+        Ok(Launches {
+            steps: vec![first, second],
+            scratch: vec![Spec::u32([outer, parts])],
+            ..Launches::default()
+        })
     }
 
     fn channels_last(&self, _: &Caps, inputs: &[Spec]) -> Option<ChannelsLast> {
@@ -178,7 +182,7 @@ fn long_columns(caps: &Caps, [outer, length, inner]: [usize; 3]) -> Launches {
         strided::launch(caps, &transposed, &strides, 0).bind([input, scratch]),
         rows(caps, outer * inner, length, 1).bind([scratch, output]),
     ];
-    Launches { steps, scratch: vec![transposed] }
+    Launches { steps, scratch: vec![transposed], ..Launches::default() }
 }
 
 pub(super) fn cases() -> Vec<Case> {

@@ -5,7 +5,8 @@ mod cases;
 
 use super::strided::broadcast_strides;
 use super::{Cost, Expect, Op};
-use crate::kernel::{Caps, Form, Kernel, Launches, MAX_ITERATIONS, Operand, count, groups, params};
+use crate::kernel::{Candidate, Caps, Family, Form, Kernel, Launches, MAX_ITERATIONS, Operand, Rule};
+use crate::kernel::{count, groups, params, size_class};
 use crate::tensor::{DType, Shape, Spec, Tensor};
 use crate::{Error, Result};
 pub(super) use cases::cases;
@@ -296,6 +297,48 @@ impl Problem {
     }
 }
 
+/// How attention is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// Software adapters, blocks of this many rows.
+    Rows(u32),
+    /// GPUs, tiles of 32 rows.
+    Tiles,
+}
+
+/// What is known of a shape when a choice is made.
+#[derive(Debug)]
+struct Sizes {
+    /// Batches times key heads.
+    pairs: usize,
+    /// Queries of one of them.
+    rows: usize,
+    keys: usize,
+    /// Elements of a query, and of a value.
+    dims: [usize; 2],
+}
+
+impl std::fmt::Display for Sizes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { pairs, rows, keys, dims: [head, value] } = self;
+        write!(f, "{pairs}x{}x{} keys, heads {head} and {value}", size_class(*rows), size_class(*keys))
+    }
+}
+
+static FAMILY: Family<Sizes, Choice> = Family {
+    name: "attention",
+    choices: &[
+        Candidate::new("rows1", Choice::Rows(1), |caps, _| caps.form() == Form::Software),
+        Candidate::new("rows8", Choice::Rows(8), |caps, _| caps.form() == Form::Software),
+        Candidate::new("tiles32", Choice::Tiles, |caps, _| caps.form() != Form::Software),
+    ],
+    rules: &[
+        Rule::new(Choice::Rows(1), |_, it| it.rows <= 2, "one or two rows on a software adapter"),
+        Rule::new(Choice::Rows(8), |_, _| true, "several rows on a software adapter"),
+        Rule::new(Choice::Tiles, |_, _| true, "a GPU"),
+    ],
+};
+
 impl Op for Attention {
     fn name(&self) -> &'static str {
         "attention"
@@ -311,17 +354,24 @@ impl Op for Attention {
         let vectors = problem.head_dim.is_multiple_of(4) && problem.value_dim.is_multiple_of(4);
         // More values are computed by several workgroups, each of which computes the scores.
         let slices = count(problem.value_dim.div_ceil(STEP)).min(4);
-        let (launch, tile) = if caps.form() == Form::Software {
-            let steps = problem.keys.div_ceil(STEP);
-            let iterations = steps.saturating_mul(problem.head_dim.div_ceil(4) + 60);
-            if iterations > MAX_ITERATIONS as usize {
-                return self.fail(format!("software adapters take fewer keys, got {}", problem.keys));
+        let sizes = Sizes {
+            pairs: problem.batches * self.kv_heads,
+            rows,
+            keys: problem.keys,
+            dims: [problem.head_dim, problem.value_dim],
+        };
+        let (choice, selected) = FAMILY.select(caps, &sizes);
+        let (launch, tile) = match choice {
+            Choice::Rows(tile) => {
+                let steps = problem.keys.div_ceil(STEP);
+                let iterations = steps.saturating_mul(problem.head_dim.div_ceil(4) + 60);
+                if iterations > MAX_ITERATIONS as usize {
+                    return self.fail(format!("software adapters take fewer keys, got {}", problem.keys));
+                }
+                let share = tile == 8 && caps.subgroups && caps.subgroup_min >= 8;
+                (ROWS.launch().variant("rows", tile).variant("share", share), tile)
             }
-            let tile = if rows <= 2 { 1 } else { 8 };
-            let share = tile == 8 && caps.subgroups && caps.subgroup_min >= 8;
-            (ROWS.launch().variant("rows", tile).variant("share", share), tile)
-        } else {
-            (TILES.launch().variant("operands", "views"), 32)
+            Choice::Tiles => (TILES.launch().variant("operands", "views"), 32),
         };
         let tiles = groups(rows, tile);
         let chunks = groups(problem.value_dim, slices * 32);
@@ -334,7 +384,7 @@ impl Op for Attention {
         let mask = self.mask.then_some(Operand::Input(inputs.len() - 1));
         let bindings = views.map(Operand::Input).into_iter().chain([Operand::Output(0)]).chain(mask);
         let work = problem.batches * self.heads * problem.tokens * problem.keys;
-        Ok(launch
+        let launch = launch
             .variant("slices", slices)
             .variant("vectors", vectors)
             .variant("mask", self.mask)
@@ -342,8 +392,8 @@ impl Op for Attention {
             .params(problem.params(self, vectors))
             .bind(bindings)
             .workgroups([tiles * chunks, pairs.min(FOLD), pairs.div_ceil(FOLD)])
-            .work(work.saturating_mul(problem.head_dim + problem.value_dim) as u64)
-            .into())
+            .work(work.saturating_mul(problem.head_dim + problem.value_dim) as u64);
+        Ok(Launches::from(launch).selected(selected))
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {

@@ -5,7 +5,8 @@
 use super::attention::{TILES, scale_and_cap};
 use super::cases::{Case, Random};
 use super::{Cost, Expect, Inputs, Op};
-use crate::kernel::{Caps, Form, Kernel, Launch, Launches, Operand, groups, params};
+use crate::kernel::{Candidate, Caps, Family, Form, Kernel, Launch, Launches, Operand, Rule};
+use crate::kernel::{groups, params, size_class};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
 
@@ -150,7 +151,15 @@ impl CachedAttention {
         Sharing { width, cluster, vectors, queries, across_rows }
     }
 
-    fn launch_shared(&self, caps: &Caps, rows: usize, slots: usize, context: usize) -> Launches {
+    /// In that many parts of the keys, or as many as keep the device busy.
+    fn launch_shared(
+        &self,
+        caps: &Caps,
+        rows: usize,
+        slots: usize,
+        context: usize,
+        splits: Option<usize>,
+    ) -> Launches {
         let sharing = self.sharing(caps, rows);
         let software = caps.form() == Form::Software;
         let (row_groups, head_groups) = if sharing.across_rows {
@@ -159,11 +168,8 @@ impl CachedAttention {
             (rows, self.heads_per_kv().div_ceil(sharing.queries))
         };
         let workgroups = row_groups * self.kv_heads * head_groups;
-        let splits = if software {
-            1
-        } else {
-            (BUSY_WORKGROUPS / workgroups).min(context / sharing.width as usize).max(1)
-        };
+        let busy = if software { 1 } else { BUSY_WORKGROUPS / workgroups };
+        let splits = splits.unwrap_or(busy).min(context / sharing.width as usize).max(1);
         let subgroup =
             caps.subgroups && caps.form() != Form::Plain && caps.subgroup_min as usize >= sharing.cluster;
         let (scale, softcap) = scale_and_cap(self.scale, self.softcap);
@@ -202,6 +208,7 @@ impl CachedAttention {
         Launches {
             steps: vec![attention.bind(inputs.chain([Operand::Scratch(0)])), self.merge(caps, rows, splits)],
             scratch: vec![partial],
+            ..Launches::default()
         }
     }
 
@@ -257,6 +264,50 @@ impl CachedAttention {
     }
 }
 
+/// How attention over a cache is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// In tiles of rows of one sequence.
+    Tiles,
+    /// By queries that share the loads of keys and values, in that many parts of the keys, or as
+    /// many as keep the device busy.
+    Shared(Option<usize>),
+}
+
+/// What is known of a shape when a choice is made.
+#[derive(Debug)]
+struct Sizes {
+    rows: usize,
+    context: usize,
+    /// Heads, key heads, elements of a head.
+    heads: [usize; 3],
+    one_sequence: bool,
+}
+
+impl std::fmt::Display for Sizes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [heads, kv_heads, head_dim] = self.heads;
+        let (rows, context) = (size_class(self.rows), self.context.next_power_of_two());
+        let of = if self.one_sequence { "of one" } else { "of any" };
+        write!(f, "{rows} rows {of}, {heads}/{kv_heads}x{head_dim}, {context} keys")
+    }
+}
+
+static FAMILY: Family<Sizes, Choice> = Family {
+    name: "cached_attention",
+    choices: &[
+        Candidate::new("tiles", Choice::Tiles, |caps, it| it.one_sequence && caps.form() != Form::Software),
+        Candidate::new("shared", Choice::Shared(None), |_, _| true),
+        Candidate::new("split1", Choice::Shared(Some(1)), |caps, _| caps.form() != Form::Software),
+        Candidate::new("split4", Choice::Shared(Some(4)), |caps, _| caps.form() != Form::Software),
+        Candidate::new("split16", Choice::Shared(Some(16)), |caps, _| caps.form() != Form::Software),
+    ],
+    rules: &[
+        Rule::new(Choice::Tiles, |_, it| it.rows >= TILE_FROM_ROWS, "many rows of one sequence share keys"),
+        Rule::new(Choice::Shared(None), |_, _| true, "parts of the keys keep the device busy"),
+    ],
+};
+
 fn number(value: usize) -> u32 {
     u32::try_from(value).expect("sizes of a validated operator fit in 32 bits")
 }
@@ -304,10 +355,18 @@ impl Op for CachedAttention {
             let message = format!("takes at most {} rows on this device, got {rows}", caps.max_workgroups);
             return Err(Error::op(self.name(), message));
         }
-        if self.one_sequence && rows >= TILE_FROM_ROWS && caps.form() != Form::Software {
-            return Ok(self.launch_tiles(rows, dims[0], dims[2]).into());
-        }
-        Ok(self.launch_shared(caps, rows, dims[0], dims[2]))
+        let sizes = Sizes {
+            rows,
+            context: dims[2],
+            heads: [self.heads, self.kv_heads, self.head_dim],
+            one_sequence: self.one_sequence,
+        };
+        let (choice, selected) = FAMILY.select(caps, &sizes);
+        let launches = match choice {
+            Choice::Tiles => self.launch_tiles(rows, dims[0], dims[2]).into(),
+            Choice::Shared(splits) => self.launch_shared(caps, rows, dims[0], dims[2], splits),
+        };
+        Ok(launches.selected(selected))
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {

@@ -12,7 +12,7 @@ mod winograd;
 use super::image::{indices, offset};
 use super::{ChannelsLast, Cost, Expect, ImageDims, ImageOrder, Linear, Op, Preparation, ResidualPlace};
 use super::{UnaryFn, Window};
-use crate::kernel::{Caps, Form, Launches, Layout};
+use crate::kernel::{Candidate, Caps, Family, Form, Launches, Layout, Rule};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
 pub(super) use cases::cases;
@@ -124,21 +124,27 @@ impl Op for Conv {
     fn channels_last(&self, caps: &Caps, inputs: &[Spec]) -> Option<ChannelsLast> {
         let (weight, epilogue) = (inputs[1].clone(), self.epilogue());
         let of: Arc<dyn Op> = Arc::new(self.clone());
-        let linear = self.as_linear().filter(|_| caps.form() != Form::Software);
-        let (op, pack): (Arc<dyn Op>, Arc<dyn Preparation>) = if let Some(linear) = linear {
-            (Arc::new(linear), Arc::new(PackRuns::new(weight, false, 1, &self.window)))
-        } else if weight.shape.dims()[..2] == [self.groups, 1] && self.groups > 1 {
-            let op = Depthwise::new(of, weight, &self.window, epilogue);
-            let pack = op.pack().clone();
-            (Arc::new(op), Arc::new(pack))
-        } else if let Some(op) = Winograd::new(self, caps, inputs) {
-            let pack = op.pack().clone();
-            (Arc::new(op), Arc::new(pack))
-        } else {
-            let pack = PackRuns::new(weight, false, self.groups, &self.window).for_device(caps);
-            (Arc::new(ImplicitGemm::new(of, pack.clone(), &self.window, epilogue)), Arc::new(pack))
+        let forms = Forms::new(self, caps, inputs).ok()?;
+        let (choice, selected) = FAMILY.select(caps, &forms);
+        let (op, pack): (Arc<dyn Op>, Arc<dyn Preparation>) = match (choice, forms) {
+            (Choice::Linear, Forms { linear: Some(linear), .. }) => {
+                (Arc::new(linear), Arc::new(PackRuns::new(weight, false, 1, &self.window)))
+            }
+            (Choice::Depthwise, _) => {
+                let op = Depthwise::new(of, weight, &self.window, epilogue);
+                let pack = op.pack().clone();
+                (Arc::new(op), Arc::new(pack))
+            }
+            (Choice::Winograd, Forms { winograd: Some(op), .. }) => {
+                let pack = op.pack().clone();
+                (Arc::new(op), Arc::new(pack))
+            }
+            (Choice::Linear | Choice::Winograd | Choice::Gemm, _) => {
+                let pack = PackRuns::new(weight, false, self.groups, &self.window).for_device(caps);
+                (Arc::new(ImplicitGemm::new(of, pack.clone(), &self.window, epilogue)), Arc::new(pack))
+            }
         };
-        Some(epilogue.channels_last(op, pack))
+        Some(ChannelsLast { selected: vec![selected], ..epilogue.channels_last(op, pack) })
     }
 
     fn with_activation(&self, activation: UnaryFn) -> Option<Arc<dyn Op>> {
@@ -191,6 +197,75 @@ impl Op for Conv {
         Ok(vec![self.epilogue().reference(inputs, &spec, sums)])
     }
 }
+
+/// How a convolution is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// As a linear layer of each pixel.
+    Linear,
+    /// Each channel by itself.
+    Depthwise,
+    /// With fewer multiplications, see [`Winograd`].
+    Winograd,
+    /// As a matrix product whose rows are windows.
+    Gemm,
+}
+
+/// The forms that a convolution can take when a choice is made.
+#[derive(Debug)]
+struct Forms {
+    linear: Option<Linear>,
+    depthwise: bool,
+    winograd: Option<Winograd>,
+    winograd_pays: bool,
+    class: String,
+}
+
+impl Forms {
+    fn new(conv: &Conv, caps: &Caps, inputs: &[Spec]) -> Result<Self> {
+        let [image, output] = conv.images(inputs)?;
+        let weight = &inputs[1];
+        let Window { kernel, stride, .. } = &conv.window;
+        let class = format!(
+            "{}x{:?}x{} to {}, kernel {kernel:?}, stride {stride:?}, groups {} {}",
+            output.n,
+            output.spatial,
+            image.channels,
+            output.channels,
+            conv.groups,
+            weight.dtype.name()
+        );
+        Ok(Self {
+            linear: conv.as_linear(),
+            depthwise: weight.shape.dims()[..2] == [conv.groups, 1] && conv.groups > 1,
+            winograd: Winograd::new(conv, caps, inputs),
+            winograd_pays: Winograd::pays(image.channels, output.channels),
+            class,
+        })
+    }
+}
+
+impl std::fmt::Display for Forms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.class)
+    }
+}
+
+static FAMILY: Family<Forms, Choice> = Family {
+    name: "conv",
+    choices: &[
+        Candidate::new("linear", Choice::Linear, |_, it| it.linear.is_some()),
+        Candidate::new("depthwise", Choice::Depthwise, |_, it| it.depthwise),
+        Candidate::new("winograd", Choice::Winograd, |_, it| it.winograd.is_some()),
+        Candidate::new("gemm", Choice::Gemm, |_, _| true),
+    ],
+    rules: &[
+        Rule::new(Choice::Linear, |caps, _| caps.form() != Form::Software, "it mixes channels only"),
+        Rule::new(Choice::Depthwise, |_, _| true, "each channel has its own kernel"),
+        Rule::new(Choice::Winograd, |_, it| it.winograd_pays, "channels enough for the transforms to pay"),
+        Rule::new(Choice::Gemm, |_, _| true, "any window"),
+    ],
+};
 
 /// What follows the sums: inputs in this order after x and the weight.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -251,6 +326,7 @@ impl Epilogue {
             prepared: vec![(1, pack)],
             image_outputs: true,
             required: true,
+            selected: Vec::new(),
         }
     }
 

@@ -98,7 +98,7 @@ impl Op for CumSum {
             before.sums(caps, dtype, of_parts, one).bind([totals, starts]),
             whole.bind([input, output, starts]),
         ];
-        Ok(Launches { steps, scratch: vec![Spec::new(dtype, of_parts); 2] })
+        Ok(Launches { steps, scratch: vec![Spec::new(dtype, of_parts); 2], ..Launches::default() })
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

@@ -41,7 +41,7 @@ impl Op for GatherNd {
         let copy = gather::launch(caps, &outputs[0], [slices.count, slices.tuples, slices.inner], false);
         let steps =
             vec![slices.launch(caps).bind([indices, places]), copy.bind([x, places, Operand::Output(0)])];
-        Ok(Launches { steps, scratch: vec![Spec::u32([slices.tuples])] })
+        Ok(Launches { steps, scratch: vec![Spec::u32([slices.tuples])], ..Launches::default() })
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

@@ -117,6 +117,7 @@ impl Op for GroupNorm {
                 layout.normalise(self, caps).bind([x, merged, bias, Operand::Output(0)]),
             ],
             scratch: vec![Spec::f32([n, layout.split.parts, 2, channels]), Spec::f32([n, 2, channels])],
+            ..Launches::default()
         })
     }
 

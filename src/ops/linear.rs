@@ -4,8 +4,8 @@
 mod cases;
 
 use super::{Cost, Expect, Op, UnaryFn};
-use crate::kernel::{Caps, Form, Kernel, Launch, Launches, Layout, Operand};
-use crate::kernel::{count, groups, params, row_parts, row_pitch};
+use crate::kernel::{Candidate, Caps, Family, Form, Kernel, Launch, Launches, Layout, Operand, Rule};
+use crate::kernel::{count, groups, params, row_parts, row_pitch, size_class};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
 pub(super) use cases::cases;
@@ -139,7 +139,8 @@ impl Op for Linear {
         let (rows, inner) = inputs[0].shape.rows_and_cols();
         let (_, output_pitch) = outputs[0].shape.rows_and_cols();
         let weight = &inputs[1];
-        let kernel = Choice::new(caps, rows, output_pitch);
+        let problem = Problem { rows, cols: output_pitch, inner, dtype: weight.dtype, gated: self.gated };
+        let (kernel, selected) = FAMILY.select(caps, &problem);
         let per_block = 16 / weight.dtype.size();
         let [alpha, beta] = self.activation.arguments();
         let segments = self.segments(weight, caps);
@@ -171,7 +172,7 @@ impl Op for Linear {
                 .bind(self.bindings(&segment))
                 .work((rows * sums * inner) as u64)
         });
-        Ok(steps.collect::<Vec<Launch>>().into())
+        Ok(Launches::from(steps.collect::<Vec<Launch>>()).selected(selected))
     }
 
     fn layout(&self, input: usize) -> Layout {
@@ -290,22 +291,70 @@ enum Choice {
     Tiles(u32, u32, u32),
 }
 
-impl Choice {
-    fn new(caps: &Caps, rows: usize, cols: usize) -> Self {
-        let large_tiles = rows.div_ceil(128) * cols.div_ceil(128);
-        match (caps.form(), rows) {
-            (Form::Software, 1) => Self::Rows(1),
-            (Form::Software, 2..=8) => Self::Rows(8),
-            (Form::Software, _) => Self::Rows(16),
-            (_, 1) => Self::Matvec(1),
-            (_, 2..=4) => Self::Matvec(4),
-            (_, 5..=8) => Self::Matvec(8),
-            (_, 9..=16) => Self::Tiles(16, 64, 8),
-            (_, 128..) if large_tiles >= 64 => Self::Tiles(128, 128, 2),
-            _ => Self::Tiles(64, 64, 4),
-        }
-    }
+/// What is known of a shape when a choice is made.
+#[derive(Debug)]
+struct Problem {
+    rows: usize,
+    /// Outputs of a row.
+    cols: usize,
+    inner: usize,
+    dtype: DType,
+    gated: bool,
+}
 
+impl Problem {
+    /// Tiles of 128 by 128.
+    fn large_tiles(&self) -> usize {
+        self.rows.div_ceil(128) * self.cols.div_ceil(128)
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (rows, gated) = (size_class(self.rows), if self.gated { " gated" } else { "" });
+        write!(f, "{rows}x{}x{} {}{gated}", self.cols, self.inner, self.dtype.name())
+    }
+}
+
+fn is_software(caps: &Caps, _: &Problem) -> bool {
+    caps.form() == Form::Software
+}
+
+fn is_gpu(caps: &Caps, _: &Problem) -> bool {
+    caps.form() != Form::Software
+}
+
+static FAMILY: Family<Problem, Choice> = Family {
+    name: "linear",
+    choices: &[
+        Candidate::new("rows1", Choice::Rows(1), is_software),
+        Candidate::new("rows8", Choice::Rows(8), is_software),
+        Candidate::new("rows16", Choice::Rows(16), is_software),
+        Candidate::new("matvec1", Choice::Matvec(1), |caps, it| is_gpu(caps, it) && it.rows == 1),
+        Candidate::new("matvec4", Choice::Matvec(4), |caps, it| is_gpu(caps, it) && it.rows <= 4),
+        Candidate::new("matvec8", Choice::Matvec(8), |caps, it| is_gpu(caps, it) && it.rows <= 8),
+        Candidate::new("tiles16x64x8", Choice::Tiles(16, 64, 8), is_gpu),
+        Candidate::new("tiles64x64x4", Choice::Tiles(64, 64, 4), is_gpu),
+        Candidate::new("tiles128x128x2", Choice::Tiles(128, 128, 2), is_gpu),
+    ],
+    rules: &[
+        Rule::new(Choice::Rows(1), |_, it| it.rows == 1, "one row on a software adapter"),
+        Rule::new(Choice::Rows(8), |_, it| it.rows <= 8, "few rows on a software adapter"),
+        Rule::new(Choice::Rows(16), |_, _| true, "many rows on a software adapter"),
+        Rule::new(Choice::Matvec(1), |_, it| it.rows == 1, "one row"),
+        Rule::new(Choice::Matvec(4), |_, it| it.rows <= 4, "up to 4 rows share the weight's loads"),
+        Rule::new(Choice::Matvec(8), |_, it| it.rows <= 8, "up to 8 rows share the weight's loads"),
+        Rule::new(Choice::Tiles(16, 64, 8), |_, it| it.rows <= 16, "up to 16 rows"),
+        Rule::new(
+            Choice::Tiles(128, 128, 2),
+            |_, it| it.rows >= 128 && it.large_tiles() >= 64,
+            "large tiles keep a GPU busy",
+        ),
+        Rule::new(Choice::Tiles(64, 64, 4), |_, _| true, "too few large tiles to keep a GPU busy"),
+    ],
+};
+
+impl Choice {
     fn launch(self, caps: &Caps, rows: usize, cols: usize, gated: bool) -> Launch {
         // Outputs that stand for this many weight rows.
         let stored = |weight_rows: u32| if gated { weight_rows / 2 } else { weight_rows };

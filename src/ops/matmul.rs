@@ -2,7 +2,8 @@
 
 use super::cases::{Case, Random};
 use super::{Cost, Expect, Inputs, Op};
-use crate::kernel::{Caps, Form, Kernel, Launches, count, groups, params};
+use crate::kernel::{Candidate, Caps, Family, Form, Kernel, Launches, Rule};
+use crate::kernel::{count, groups, params, size_class};
 use crate::tensor::{DType, Shape, Spec, Tensor};
 use crate::{Error, Result};
 
@@ -164,6 +165,48 @@ impl Problem {
     }
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let batches: usize = self.batch.iter().product();
+        let order = |matrix: &Matrix| if matrix.col_stride == 1 { "" } else { "t" };
+        let (a, b) = (order(&self.a), order(&self.b));
+        write!(f, "{batches}x{}{a}x{}x{}{b}", size_class(self.a.rows), self.b.cols, self.a.cols)
+    }
+}
+
+/// Which kernel computes a shape class on a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// Software adapters, blocks of this many rows.
+    Rows(u32),
+    /// GPUs, tiles of this many rows by 64 columns.
+    Tiles(u32),
+}
+
+fn is_software(caps: &Caps, _: &Problem) -> bool {
+    caps.form() == Form::Software
+}
+
+fn is_gpu(caps: &Caps, _: &Problem) -> bool {
+    caps.form() != Form::Software
+}
+
+static FAMILY: Family<Problem, Choice> = Family {
+    name: "matmul",
+    choices: &[
+        Candidate::new("rows8", Choice::Rows(8), is_software),
+        Candidate::new("rows16", Choice::Rows(16), is_software),
+        Candidate::new("tiles16x64", Choice::Tiles(16), is_gpu),
+        Candidate::new("tiles64x64", Choice::Tiles(64), is_gpu),
+    ],
+    rules: &[
+        Rule::new(Choice::Rows(8), |_, it| it.a.rows <= 8, "few rows on a software adapter"),
+        Rule::new(Choice::Rows(16), |_, _| true, "many rows on a software adapter"),
+        Rule::new(Choice::Tiles(16), |_, it| it.a.rows <= 16, "up to 16 rows"),
+        Rule::new(Choice::Tiles(64), |_, _| true, "more than 16 rows"),
+    ],
+};
+
 impl Op for MatMul {
     fn name(&self) -> &'static str {
         "matmul"
@@ -196,33 +239,31 @@ impl Op for MatMul {
             b_inner: count(problem.b.row_stride),
             b_column: count(problem.b.col_stride),
         };
-        let software = caps.form() == Form::Software;
-        let (launch, tile_rows, tile_columns) = if software {
-            let block_rows = if m <= 8 { 8 } else { 16 };
-            let launch = ROWS
-                .launch()
-                .variant("block_rows", block_rows)
-                .variant("share_a", caps.subgroups && caps.subgroup_min >= 8);
-            (launch, block_rows, 32)
-        } else {
-            let tile_rows = if m <= 16 { 16 } else { 64 };
-            let launch = TILES.launch().variant("tile_rows", tile_rows).variant("tile_columns", 64);
-            (launch, tile_rows, 64)
+        let (choice, selected) = FAMILY.select(caps, &problem);
+        let (launch, tile_rows, tile_columns) = match choice {
+            Choice::Rows(block_rows) => {
+                let share_a = caps.subgroups && caps.subgroup_min >= 8;
+                (ROWS.launch().variant("block_rows", block_rows).variant("share_a", share_a), block_rows, 32)
+            }
+            Choice::Tiles(tile_rows) => {
+                let launch = TILES.launch().variant("tile_rows", tile_rows).variant("tile_columns", 64);
+                (launch, tile_rows, 64)
+            }
         };
         let b_form = match (k.is_multiple_of(4), n.is_multiple_of(4)) {
             (true, _) if problem.b.row_stride == 1 => "inner",
-            (true, true) if software => "columns",
+            (true, true) if matches!(choice, Choice::Rows(_)) => "columns",
             _ => "scalar",
         };
         let batches: usize = problem.batch.iter().product();
-        Ok(launch
+        let launch = launch
             .variant("a_vectors", problem.a.col_stride == 1 && k.is_multiple_of(4))
             .variant("b_form", b_form)
             .params(params)
             .bind_all(2, 1)
             .workgroups([groups(n, tile_columns), groups(m, tile_rows).min(FOLD), count(batches).min(FOLD)])
-            .work((batches * m * n * k) as u64)
-            .into())
+            .work((batches * m * n * k) as u64);
+        Ok(Launches::from(launch).selected(selected))
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {

@@ -121,7 +121,7 @@ pub use unary::{Unary, UnaryFn};
 pub use unpack_pixels::{PixelChannel, UnpackPixels};
 pub use write_rows::WriteRows;
 
-use crate::kernel::{Caps, Launches, Layout};
+use crate::kernel::{Caps, Launches, Layout, Selected};
 use crate::tensor::{Spec, Tensor};
 use crate::{Error, Result};
 
@@ -158,6 +158,8 @@ pub struct ChannelsLast {
     /// Whether this is the only form that has kernels; else it is used where the images come
     /// with their channels last anyway.
     pub required: bool,
+    /// What was picked where there was a choice.
+    pub selected: Vec<Selected>,
 }
 
 impl ChannelsLast {
@@ -165,7 +167,14 @@ impl ChannelsLast {
     /// output is such an image.
     pub(crate) fn following(op: impl Op, images: impl Into<Vec<usize>>) -> Self {
         let op = std::sync::Arc::new(op);
-        Self { op, images: images.into(), prepared: Vec::new(), image_outputs: true, required: false }
+        Self {
+            op,
+            images: images.into(),
+            prepared: Vec::new(),
+            image_outputs: true,
+            required: false,
+            selected: Vec::new(),
+        }
     }
 }
 

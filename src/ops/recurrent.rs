@@ -240,7 +240,7 @@ impl Op for Recurrent {
         let launches =
             steps.flat_map(|step| cells.iter().map(move |&cell| self.step(caps, sizes, step, cell)));
         let scratch = if cells.len() == 2 { vec![outputs[1].clone()] } else { Vec::new() };
-        Ok(Launches { steps: launches.collect(), scratch })
+        Ok(Launches { steps: launches.collect(), scratch, ..Launches::default() })
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {

@@ -107,7 +107,7 @@ impl Op for Sample {
             let message = format!("{rows} rows need {needed} bytes, a binding has at most {limit}");
             return Err(Error::op(self.name(), message));
         }
-        Ok(Launches { steps: vec![launch], scratch: vec![keys] })
+        Ok(Launches { steps: vec![launch], scratch: vec![keys], ..Launches::default() })
     }
 
     fn aliases(&self) -> &'static [(usize, usize)] {

@@ -54,7 +54,7 @@ impl Op for ScatterNd {
         let places = Operand::Scratch(0);
         let mut steps = vec![slices.launch(caps).bind([Operand::Input(1), places])];
         steps.extend(scatter.launches(caps, &outputs[0], places));
-        Ok(Launches { steps, scratch: vec![Spec::u32([slices.tuples])] })
+        Ok(Launches { steps, scratch: vec![Spec::u32([slices.tuples])], ..Launches::default() })
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {

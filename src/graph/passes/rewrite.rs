@@ -441,7 +441,7 @@ impl<'g> Sweep<'g> {
                 outputs.iter().for_each(|id| self.makers[id.0] = Some(new));
                 ids.iter().for_each(|id| self.uses[id.0] += 1);
                 let output = outputs[0];
-                self.nodes.push(Node { name, op, inputs: ids, outputs });
+                self.nodes.push(Node { name, op, inputs: ids, outputs, selected: Vec::new() });
                 self.removed.push(false);
                 self.before.entry(index).or_default().push(new);
                 output

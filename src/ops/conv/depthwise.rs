@@ -3,7 +3,8 @@
 use super::super::image::three;
 use super::super::{Cost, Expect, Op, Preparation, ResidualPlace, Window};
 use super::{Epilogue, lowered};
-use crate::kernel::{Caps, Form, Kernel, Launch, Launches, Operand, Spread, count, params};
+use crate::kernel::{Candidate, Caps, Family, Form, Kernel, Launch, Launches, Operand, Rule, Spread};
+use crate::kernel::{count, params};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -158,6 +159,43 @@ struct Shape {
     pixel: usize,
 }
 
+/// How a depthwise convolution is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// In strips of several lines, whose windows share what they load.
+    Strips,
+    /// In blocks of outputs along the width.
+    Runs,
+}
+
+/// What is known of a shape when a choice is made.
+#[derive(Debug)]
+struct Sizes {
+    shape: Shape,
+    /// Taps along height and width, and the stride, where the kernel of strips has them.
+    strips: Option<(usize, usize)>,
+    taps: usize,
+}
+
+impl std::fmt::Display for Sizes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Shape { n, image, output, pixel } = self.shape;
+        write!(f, "{n}x{image:?} to {output:?}, {pixel} values, {} taps", self.taps)
+    }
+}
+
+static FAMILY: Family<Sizes, Choice> = Family {
+    name: "depthwise_conv",
+    choices: &[
+        Candidate::new("strips", Choice::Strips, |_, it| it.strips.is_some()),
+        Candidate::new("runs", Choice::Runs, |_, _| true),
+    ],
+    rules: &[
+        Rule::new(Choice::Strips, |_, _| true, "3x3 windows of a strip share their lines"),
+        Rule::new(Choice::Runs, |_, _| true, "any window"),
+    ],
+};
+
 impl Op for Depthwise {
     fn name(&self) -> &'static str {
         "depthwise_conv"
@@ -182,9 +220,11 @@ impl Op for Depthwise {
             output: three(&output[1..axes], 1),
             pixel: if vectors { channels / 4 } else { channels },
         };
-        let launch = match self.in_strips() {
-            Some(window) => self.launch_strips(caps, shape, window),
-            None => self.launch_runs(caps, shape),
+        let strips = self.in_strips();
+        let (choice, selected) = FAMILY.select(caps, &Sizes { shape, strips, taps: self.window.taps() });
+        let launch = match (choice, strips) {
+            (Choice::Strips, Some(window)) => self.launch_strips(caps, shape, window),
+            (Choice::Strips | Choice::Runs, _) => self.launch_runs(caps, shape),
         };
         let bindings = (0..inputs.len()).map(Operand::Input).chain([Operand::Output(0)]);
         let launch = launch
@@ -196,7 +236,7 @@ impl Op for Depthwise {
             .variant("gated", false)
             .bind(bindings)
             .work((outputs[0].elements() * self.window.taps()) as u64);
-        Ok(launch.into())
+        Ok(Launches::from(launch).selected(selected))
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {

@@ -5,9 +5,9 @@ use super::super::image::three;
 use super::super::{Cost, Expect, Op, ResidualPlace, Window};
 use super::pack::{PANEL, PackRuns};
 use super::{Epilogue, lowered};
-use crate::kernel::{Caps, Kernel, Launch, Launches, Layout, Operand, RowPart};
-use crate::kernel::{count, groups, params, row_parts};
-use crate::tensor::{Spec, Tensor};
+use crate::kernel::{Candidate, Caps, Family, Kernel, Launch, Launches, Layout, Operand, RowPart, Rule};
+use crate::kernel::{count, groups, params, row_parts, size_class};
+use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -79,7 +79,7 @@ impl Op for ImplicitGemm {
 
     fn launch(&self, caps: &Caps, inputs: &[Spec], outputs: &[Spec]) -> Result<Launches> {
         let problem = Problem::new(self, &inputs[0], &outputs[0]);
-        let choice = Choice::new(caps, &problem, &self.pack);
+        let (choice, selected) = FAMILY.select(caps, &Sizes::new(self, &problem));
         let parts = row_parts(&inputs[1], caps);
         let steps = parts.iter().enumerate().map(|(index, &part)| {
             let weight = [Operand::Input(0), Operand::InputPart(1, index)];
@@ -104,7 +104,7 @@ impl Op for ImplicitGemm {
                 .bind(bindings)
                 .work(problem.work(self, part))
         });
-        Ok(steps.collect::<Vec<Launch>>().into())
+        Ok(Launches::from(steps.collect::<Vec<Launch>>()).selected(selected))
     }
 
     fn layout(&self, input: usize) -> Layout {
@@ -205,8 +205,8 @@ fn image_of(spec: &Spec) -> ([usize; 3], usize) {
 /// Which kernel computes a shape class on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Choice {
-    /// Software adapters: blocks of this many rows, and whether lanes share their loads of x.
-    Rows { block_rows: u32, share_x: bool },
+    /// Software adapters: blocks of this many rows.
+    Rows(u32),
     /// Groups of few output channels: in registers, each lane for the group of its channels.
     Groups,
     /// GPUs: tiles of rows by output channels, and their depth in vectors.
@@ -226,36 +226,93 @@ const EVEN_GROUPS: usize = 16;
 /// Iterations of the inner loops of one invocation; llvmpipe ends them all after 65,535.
 const MOST_ITERATIONS: usize = 30_000;
 
-impl Choice {
-    fn new(caps: &Caps, problem: &Problem, pack: &PackRuns) -> Self {
-        let (rows, group_outputs) = (problem.rows, pack.group_outputs());
-        if pack.panels() {
-            let share_x = caps.subgroups && caps.subgroup_min >= 8;
-            let block_rows = match rows {
-                _ if !share_x => 8,
-                0..=8 => 8,
-                9..=16 => 16,
-                _ if problem.x_width == 1 => 16,
-                _ => 32,
-            };
-            return Self::Rows { block_rows, share_x };
-        }
-        if pack.few_outputs() {
-            return Self::Groups;
-        }
-        let large_tiles = rows.div_ceil(128) * group_outputs.div_ceil(128) * pack.groups() * problem.phases;
-        match rows {
-            0..=32 => Self::Tiles(32, 64, 8),
-            128.. if large_tiles >= 64 && group_outputs > 64 => Self::Tiles(128, 128, 2),
-            _ => Self::Tiles(64, 64, 4),
+/// What is known of a shape when a choice is made.
+#[derive(Debug)]
+struct Sizes {
+    rows: usize,
+    inner: usize,
+    group_outputs: usize,
+    groups: usize,
+    phases: usize,
+    x_width: usize,
+    dtype: DType,
+    /// Whether the weight lies in panels, as software adapters want it.
+    panels: bool,
+    few_outputs: bool,
+}
+
+impl Sizes {
+    fn new(op: &ImplicitGemm, problem: &Problem) -> Self {
+        Self {
+            rows: problem.rows,
+            inner: problem.products(op),
+            group_outputs: op.pack.group_outputs(),
+            groups: op.pack.groups(),
+            phases: problem.phases,
+            x_width: problem.x_width,
+            dtype: op.pack.weight().dtype,
+            panels: op.pack.panels(),
+            few_outputs: op.pack.few_outputs(),
         }
     }
 
+    fn in_tiles(_: &Caps, it: &Self) -> bool {
+        !it.panels && !it.few_outputs
+    }
+
+    /// Tiles of 128 by 128.
+    fn large_tiles(&self) -> usize {
+        self.rows.div_ceil(128) * self.group_outputs.div_ceil(128) * self.groups * self.phases
+    }
+}
+
+impl std::fmt::Display for Sizes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { groups, rows, inner, group_outputs, x_width, dtype, .. } = self;
+        let (layers, rows, dtype) = (groups * self.phases, size_class(*rows), dtype.name());
+        write!(f, "{layers}x{rows}x{group_outputs}x{inner} vec{x_width} {dtype}")
+    }
+}
+
+/// Whether lanes of a software adapter share their loads of x.
+fn shares_x(caps: &Caps) -> bool {
+    caps.subgroups && caps.subgroup_min >= 8
+}
+
+static FAMILY: Family<Sizes, Choice> = Family {
+    name: "conv_gemm",
+    choices: &[
+        Candidate::new("rows8", Choice::Rows(8), |_, it| it.panels),
+        Candidate::new("rows16", Choice::Rows(16), |caps, it| it.panels && shares_x(caps)),
+        Candidate::new("rows32", Choice::Rows(32), |caps, it| it.panels && shares_x(caps)),
+        Candidate::new("groups", Choice::Groups, |_, it| !it.panels && it.few_outputs),
+        Candidate::new("tiles32x64x8", Choice::Tiles(32, 64, 8), Sizes::in_tiles),
+        Candidate::new("tiles64x64x4", Choice::Tiles(64, 64, 4), Sizes::in_tiles),
+        Candidate::new("tiles128x128x2", Choice::Tiles(128, 128, 2), Sizes::in_tiles),
+    ],
+    rules: &[
+        Rule::new(Choice::Rows(8), |caps, _| !shares_x(caps), "a software adapter without subgroups of 8"),
+        Rule::new(Choice::Rows(8), |_, it| it.rows <= 8, "few rows on a software adapter"),
+        Rule::new(Choice::Rows(16), |_, it| it.rows <= 16, "up to 16 rows on a software adapter"),
+        Rule::new(Choice::Rows(16), |_, it| it.x_width == 1, "a software adapter loads single channels"),
+        Rule::new(Choice::Rows(32), |_, _| true, "many rows on a software adapter"),
+        Rule::new(Choice::Groups, |_, _| true, "few output channels in a group"),
+        Rule::new(Choice::Tiles(32, 64, 8), |_, it| it.rows <= 32, "up to 32 rows"),
+        Rule::new(
+            Choice::Tiles(128, 128, 2),
+            |_, it| it.rows >= 128 && it.large_tiles() >= 64 && it.group_outputs > 64,
+            "large tiles keep a GPU busy",
+        ),
+        Rule::new(Choice::Tiles(64, 64, 4), |_, _| true, "too few large tiles to keep a GPU busy"),
+    ],
+};
+
+impl Choice {
     /// Whether an invocation stores four neighbouring output channels of one group and part.
     fn stores_four(self, group_outputs: usize, part: RowPart) -> bool {
         let channels = [group_outputs, part.start, part.rows];
         match self {
-            Self::Rows { .. } => group_outputs.is_multiple_of(4),
+            Self::Rows(_) => group_outputs.is_multiple_of(4),
             Self::Groups => channels.iter().all(|count| count % 4 == 0),
             Self::Tiles(..) => false,
         }
@@ -290,10 +347,10 @@ impl Choice {
                 .variant("own_group", self == Self::Groups)
         };
         match self {
-            Self::Rows { block_rows, share_x } => {
+            Self::Rows(block_rows) => {
                 let [columns, blocks, phases] = grid(count(part.rows).min(FOLD), block_rows, 1);
                 let blocks = Self::shared_blocks(problem, op, part, blocks as usize, block_rows as usize);
-                in_registers(8, block_rows, 4).variant("share_x", share_x).workgroups([
+                in_registers(8, block_rows, 4).variant("share_x", shares_x(caps)).workgroups([
                     columns,
                     count(blocks),
                     phases,

@@ -60,7 +60,7 @@ pub(super) struct Winograd {
 }
 
 impl Winograd {
-    /// The form of a convolution of `inputs` where it is faster than the direct one.
+    /// The form of a convolution of `inputs` where there is one.
     pub(super) fn new(conv: &Conv, caps: &Caps, inputs: &[Spec]) -> Option<Self> {
         let window = &conv.window;
         let fits = window.kernel == [3, 3]
@@ -72,8 +72,7 @@ impl Winograd {
         let tiles = output.n * output.spatial.iter().map(|size| size.div_ceil(2)).product::<usize>();
         let bytes = (4 * PRODUCTS * tiles * channels.max(outputs)) as u64;
         let vectors = channels.is_multiple_of(4) && outputs.is_multiple_of(4);
-        let pays = vectors && 2 * channels * outputs >= LEAST_CHANNELS * (channels + outputs);
-        if !pays || bytes > caps.max_binding_bytes / 4 {
+        if !vectors || bytes > caps.max_binding_bytes / 4 {
             return None;
         }
         let point = Window::new([1]);
@@ -88,6 +87,11 @@ impl Winograd {
             pads: [window.pads[0].0, window.pads[1].0],
             epilogue: conv.epilogue(),
         })
+    }
+
+    /// Whether that is faster than the direct form.
+    pub(super) fn pays(channels: usize, outputs: usize) -> bool {
+        2 * channels * outputs >= LEAST_CHANNELS * (channels + outputs)
     }
 
     pub(super) fn pack(&self) -> &PackWinograd {
@@ -172,7 +176,7 @@ impl Op for Winograd {
             steps.push(step);
         }
         steps.push(self.launch_output(caps, inputs.len(), output, tiles));
-        Ok(Launches { steps, scratch: vec![transformed, sums] })
+        Ok(Launches { steps, scratch: vec![transformed, sums], selected: products.selected })
     }
 
     fn layout(&self, input: usize) -> Layout {
