@@ -40,6 +40,24 @@ pub struct Run {
     pub hidden: bool,
 }
 
+impl Run {
+    /// Whether it is a step of decoding that leaves what the next one starts from: tokens,
+    /// positions and settings are states then, of the names that [`fed`](Self::fed) makes.
+    pub fn feeds(&self) -> bool {
+        self.sampled && !self.one_sequence && self.logits == LogitRows::All
+    }
+
+    /// Name of a state that a step of as many rows leaves for the next.
+    pub fn fed(&self, what: &str) -> String {
+        format!("{what}.{}", self.rows)
+    }
+
+    /// An input, or where it is left by the step before, a state.
+    fn source(&self, graph: &mut Graph, name: &str, spec: Spec) -> ValueId {
+        if self.feeds() { graph.state(self.fed(name), spec) } else { graph.input(name, spec) }
+    }
+}
+
 /// Where a family's checkpoint keeps its tensors.
 struct Names {
     embed: &'static str,
@@ -130,6 +148,7 @@ struct Builder<'a> {
     types: &'a dyn WeightTypes,
     root: &'a str,
     cache: Cache,
+    tokens: ValueId,
     rows: Rows,
     full: Option<Rotary>,
     sliding: Option<Rotary>,
@@ -180,8 +199,8 @@ impl Decoder {
     pub fn graph(&self, types: &dyn WeightTypes, run: Run) -> Result<Graph> {
         let (config, cache) = (&self.config, self.cache);
         let mut graph = Graph::new();
-        let tokens = graph.input("tokens", Spec::u32([run.rows]));
-        let positions = graph.input("positions", Spec::u32([run.rows]));
+        let tokens = run.source(&mut graph, "tokens", Spec::u32([run.rows]));
+        let positions = run.source(&mut graph, "positions", Spec::u32([run.rows]));
         let slots = graph.input("slots", Spec::u32([run.rows]));
         let vocab = size(config.vocab_size);
         let counted = run
@@ -196,9 +215,9 @@ impl Decoder {
         let sliding = rotary("rotary.sliding", &self.tables[1]).or(full);
         let rows = Rows { positions, slots, one_sequence: run.one_sequence };
         let names = Names::of(config.family);
-        let builder = Builder { config, names, types, root: self.root, cache, rows, full, sliding };
+        let builder = Builder { config, names, types, root: self.root, cache, tokens, rows, full, sliding };
         let table = builder.embedding_table(&mut graph);
-        let mut x = graph.scope("embed", |graph| builder.embed(graph, table, tokens))?;
+        let mut x = graph.scope("embed", |graph| builder.embed(graph, table))?;
         for layer in 0..size(config.layers) {
             if run.hidden {
                 graph.output(format!("hidden.{layer}"), x);
@@ -234,8 +253,8 @@ impl Builder<'_> {
         Scope::new(self.types, "").matrix(graph, &name, vocab, hidden)
     }
 
-    fn embed(&self, graph: &mut Graph, table: ValueId, tokens: ValueId) -> Result<ValueId> {
-        let x = nn::embedding(graph, table, tokens, self.config.embedding_scale)?;
+    fn embed(&self, graph: &mut Graph, table: ValueId) -> Result<ValueId> {
+        let x = nn::embedding(graph, table, self.tokens, self.config.embedding_scale)?;
         if self.config.positions != Positions::Learned {
             return Ok(x);
         }
@@ -384,8 +403,9 @@ impl Builder<'_> {
         let logits = nn::softcap(graph, logits, config.final_softcap)?;
         graph.output("logits", logits);
         if run.sampled {
-            let settings = graph.input("settings", Spec::u32([rows, ROW_WORDS]));
-            let next = nn::sample(graph, logits, slots, settings, counted, self.cache.slots)?;
+            let fed = run.feeds().then_some([self.tokens, self.rows.positions]);
+            let settings = run.source(graph, "settings", Spec::u32([rows, ROW_WORDS]));
+            let next = nn::sample(graph, logits, slots, settings, counted, self.cache.slots, fed)?;
             graph.output("next", next);
         }
         Ok(())

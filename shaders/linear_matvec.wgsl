@@ -6,12 +6,14 @@ const WIDTH: u32 = ${width}u;
 const TEAM_ROUNDS: u32 = ${rounds}u; // pairs of weight rows of a workgroup, shared out to its teams
 const FOLD: u32 = 32768u;            // workgroups in one dimension of the grid
 
+//# set normed_rows = batch
 //# include "lib/linear_operands.wgsl"
+//# include "lib/input_norm.wgsl"
 
 //# set block_vectors = 1 if weight_dtype == "f32" else 2
 //# set stored = 1 if gated else 2
 //# if form == "plain"
-var<workgroup> partial: array<f32, ${batch * 2}u * (WIDTH + 1u)>;
+var<workgroup> partial: array<f32, ${batch * (3 if norm else 2)}u * (WIDTH + 1u)>;
 
 fn total(index: u32) -> f32 {
     var sum = 0.0;
@@ -30,6 +32,9 @@ fn compute_pair(first_column: u32, lane: u32, lanes: u32) {
     var sum_${b}_0 = 0.0;
     var sum_${b}_1 = 0.0;
 //# endfor
+//# for b in range(batch if norm else 0)
+    squares[${b}] = 0.0;
+//# endfor
     for (var block = lane; block < params.blocks; block += lanes) {
         let block_0 = weight[weight_0 + block];
         let block_1 = ${"up_weight" if gated else "weight"}[weight_1 + block];
@@ -37,7 +42,7 @@ fn compute_pair(first_column: u32, lane: u32, lanes: u32) {
         let w_${v}_0 = unpack_block(block_0, ${v}u);
         let w_${v}_1 = unpack_block(block_1, ${v}u);
 //# for b in range(batch)
-        let x_${v}_${b} = load_x(row_${b}, block * BLOCK_VECTORS + ${v}u);
+        let x_${v}_${b} = take_x(${b}u, row_${b}, block * BLOCK_VECTORS + ${v}u);
         sum_${b}_0 = add_dot(sum_${b}_0, x_${v}_${b}, w_${v}_0);
         sum_${b}_1 = add_dot(sum_${b}_1, x_${v}_${b}, w_${v}_1);
 //# endfor
@@ -48,17 +53,22 @@ fn compute_pair(first_column: u32, lane: u32, lanes: u32) {
     partial[${b * 2}u * (WIDTH + 1u) + lane] = sum_${b}_0;
     partial[${b * 2 + 1}u * (WIDTH + 1u) + lane] = sum_${b}_1;
 //# endfor
+//# for b in range(batch if norm else 0)
+    partial[${batch * 2 + b}u * (WIDTH + 1u) + lane] = squares[${b}];
+//# endfor
     workgroupBarrier();
     if lane < ${batch * stored}u {
         let row = lane / ${stored}u;
         let c = lane % ${stored}u;
-        store_output(row, first_column + c, total(row * 2u + c), total(row * 2u + 1u));
+        let scale = ${"norm_scale(total(" ~ batch * 2 ~ "u + row))" if norm else "1.0"};
+        store_output(row, first_column + c, scale * total(row * 2u + c), scale * total(row * 2u + 1u));
     }
     workgroupBarrier();
 //# else
 //# for b in range(batch)
-    let total_${b}_0 = subgroupAdd(sum_${b}_0);
-    let total_${b}_1 = subgroupAdd(sum_${b}_1);
+    let scale_${b} = ${"norm_scale(subgroupAdd(squares[" ~ b ~ "]))" if norm else "1.0"};
+    let total_${b}_0 = scale_${b} * subgroupAdd(sum_${b}_0);
+    let total_${b}_1 = scale_${b} * subgroupAdd(sum_${b}_1);
 //# endfor
     if lane == 0u {
 //# for b in range(batch)

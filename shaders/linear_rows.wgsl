@@ -4,7 +4,9 @@
 const BLOCK_ROWS: u32 = ${block_rows}u;
 const FOLD: u32 = 32768u; // row blocks in one dimension of the grid
 
+//# set normed_rows = 1
 //# include "lib/linear_operands.wgsl"
+//# include "lib/input_norm.wgsl"
 
 //# set block_vectors = 1 if weight_dtype == "f32" else 2
 //# set stored = 2 if gated else 4
@@ -25,8 +27,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var block = 0u; block < params.blocks; block++) {
 //# if share_x and block_rows == 1
         let first_vector = block * BLOCK_VECTORS;
-        if first_vector % 8u == 0u {
-            x_ahead = load_x(first_row, min(first_vector + lane, params.blocks * BLOCK_VECTORS - 1u));
+        if first_vector % 8u == 0u && first_vector + lane < params.blocks * BLOCK_VECTORS {
+            x_ahead = take_x(0u, first_row, first_vector + lane);
         }
 //# endif
 //# for c in range(4)
@@ -35,7 +37,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 //# for v in range(block_vectors)
 //# if not share_x
 //# for r in range(block_rows)
-        let x_${v}_${r} = load_x(min(first_row + ${r}u, last_row), block * BLOCK_VECTORS + ${v}u);
+        let x_${v}_${r} = take_x(0u, min(first_row + ${r}u, last_row), block * BLOCK_VECTORS + ${v}u);
 //# endfor
 //# elif block_rows == 1
         let x_${v}_0 = subgroupShuffle(x_ahead, (first_vector + ${v}u) % 8u);
@@ -55,10 +57,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 //# endfor
 //# endfor
     }
+//# for all in range(1 if norm else 0)
+    let scale = norm_scale(${"subgroupAdd(squares[0])" if share_x else "squares[0]"}); // one row
+//# endfor
     // A loop of unknown length: unrolled, the stores would take most of the time to compile.
     let end_row = min(first_row + BLOCK_ROWS, params.rows);
     for (var row = first_row; row < end_row; row++) {
-        var sums = vec4<f32>(sum_0_0, sum_0_1, sum_0_2, sum_0_3);
+        var sums = vec4<f32>(sum_0_0, sum_0_1, sum_0_2, sum_0_3)${" * scale" if norm else ""};
 //# for r in range(1, block_rows)
         if row == first_row + ${r}u { sums = vec4<f32>(sum_${r}_0, sum_${r}_1, sum_${r}_2, sum_${r}_3); }
 //# endfor

@@ -13,9 +13,11 @@ const LIST: u32 = ${list}u;
 const LARGEST: f32 = 3.4028234e38;
 const NO_LIMIT: u32 = 0xffffffffu;
 const NO_TOKEN: u32 = 0xffffffffu;
+const LEAST_FLAG: u32 = 0x40000000u;
 
 // Words of a row of settings; `src/ops/sample/row.rs` writes them.
 const ROW_WORDS: u32 = 16u;
+const STEP_WORD: u32 = 10u;
 const GREEDY: u32 = 1u;
 const PENALTIES: u32 = 2u;
 const TOP_K: u32 = 4u;
@@ -48,9 +50,12 @@ struct Row {
 ${params} params: Params;
 @group(0) @binding(0) var<storage, read> logits: array<f32>;                // [rows, vocab]
 @group(0) @binding(1) var<storage, read> row_slots: array<u32>;             // [rows]
-@group(0) @binding(2) var<storage, read> settings: array<u32>;              // [rows, 16]
+@group(0) @binding(2) var<storage, ${"read_write" if feeds else "read"}> settings: array<u32>;        // [rows, 16]
 @group(0) @binding(3) var<storage, read_write> sampled: array<u32>;         // [rows] token, and flags in the two highest bits
 @group(0) @binding(4) var<storage, read_write> counts: array<u32>;          // [slots, vocab]
+//# if feeds
+@group(0) @binding(6) var<storage, read_write> positions: array<u32>;       // [rows]
+//# endif
 // Of each row: keys of all tokens, keys of the listed candidates, their tokens.
 @group(0) @binding(5) var<storage, read_write> keys: array<u32>;            // [rows, vocab + 2 LIST]
 
@@ -142,7 +147,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         row.highest_key = lane_mass[0].x;
         row.highest = value_of(row.highest_key);
         var token = lane_mass[0].y;
-        let flags = lane_ties[0] | select(0u, 2u, row.highest_key <= EXCLUDED);
+        let flags = lane_ties[0] | select(0u, 2u, row.highest_key <= EXCLUDED)${" | select(0u, 1u, sampled[group.x] >= LEAST_FLAG)" if feeds else ""};
         workgroupBarrier();
 
         let kept = find_threshold(
@@ -153,7 +158,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         );
         if (mode & GREEDY) == 0u {
             let random = philox(
-                vec4<u32>(settings[words + 10u], 0u, 0u, 0u),
+                vec4<u32>(settings[words + STEP_WORD], 0u, 0u, 0u),
                 vec2<u32>(settings[words + 8u], settings[words + 9u]),
             );
             let item = draw(lane, kept.key, kept.ties, settings[words + 4u], random.xy);
@@ -161,7 +166,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         if lane == 0u {
             sampled[group.x] = token | (flags << 30u);
-            counts[row.counts + token] += 1u;
+            if flags == 0u { counts[row.counts + token] += 1u; }
+//# if feeds
+            settings[words + STEP_WORD] += 1u;
+            positions[group.x] += 1u;
+//# endif
         }
     } else if lane == 0u {
         sampled[group.x] = NO_TOKEN;

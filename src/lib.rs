@@ -108,6 +108,7 @@ pub mod nn;
 #[cfg(feature = "onnx")]
 pub mod onnx;
 pub mod ops;
+pub mod profile;
 pub mod saved;
 pub mod session;
 pub mod tensor;

@@ -1,15 +1,18 @@
 //! A session: plans on one device over shared resident weights, states and slot buffers.
 
 mod memory;
+mod started;
 mod states;
 
 pub use memory::{PlannedMemory, default_budget, physical_memory};
+pub use started::StartedRun;
 
-use crate::gpu::{Buffer, Dispatch, DispatchTime, Elapsed, Gpu, Program, Readback};
-use crate::graph::{BufferRef, Graph, Plan, PlannedWeight, WeightData, WeightSource};
+use crate::gpu::{Buffer, Dispatch, Elapsed, Gpu, Program, Readback};
+use crate::graph::{BufferRef, Graph, Plan, PlannedWeight, Step, WeightData, WeightSource};
 use crate::graph::{buffer_bytes, lower, optimise};
 use crate::kernel::{Caps, Layout, RowPart, row_parts, row_pitch};
 use crate::ops::Op;
+use crate::profile::{DispatchTime, Dispatched, KernelInfo, NodeInfo, Recorder};
 use crate::tensor::{Spec, Tensor};
 use crate::{Error, Result};
 use memory::{Resident, WeightKey};
@@ -46,25 +49,12 @@ pub struct PlanId(usize);
 #[derive(Debug)]
 struct Prepared {
     program: Program,
-    /// Node, kernel and work of each dispatch.
-    steps: Vec<(String, &'static str, u64)>,
+    /// Node of each dispatch, and which of the node's dispatches it is.
+    steps: Vec<(Arc<NodeInfo>, usize)>,
     inputs: Vec<(String, Spec, Arc<Buffer>)>,
     outputs: Vec<(String, Spec, Arc<Buffer>)>,
     /// Keeps them resident.
     weights: Vec<Arc<Buffer>>,
-}
-
-/// One dispatch of a profiled run.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StepTime {
-    /// Name of the node.
-    pub name: String,
-    /// Name of the kernel.
-    pub kernel: &'static str,
-    /// Multiply-adds or loads it takes, roughly.
-    pub work: u64,
-    /// When it ran.
-    pub time: DispatchTime,
 }
 
 /// Plans with resident weights and state.
@@ -77,7 +67,9 @@ pub struct Session {
     pool: Vec<Arc<Buffer>>,
     /// By their ids; none where a plan was removed.
     plans: Vec<Option<Prepared>>,
-    readback: Option<(u64, Readback)>,
+    readback: Option<Readback>,
+    /// Memory that results of started runs came to.
+    spare: Vec<Readback>,
 }
 
 impl Session {
@@ -91,12 +83,19 @@ impl Session {
             pool: Vec::new(),
             plans: Vec::new(),
             readback: None,
+            spare: Vec::new(),
         }
     }
 
     /// The device.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
+    }
+
+    /// Makes plans that are added from now on for other capabilities of the same device; row parts
+    /// of weights must be the same.
+    pub fn use_caps(&mut self, caps: Caps) {
+        self.gpu = self.gpu.with_caps(caps);
     }
 
     /// Bytes that adding these plans would allocate.
@@ -121,7 +120,9 @@ impl Session {
         source: &dyn WeightRows,
         progress: &mut Progress<'_>,
     ) -> Result<Vec<PlanId>> {
+        let span = self.gpu.span("plan").with("graphs", graphs.len());
         let plans = self.plan(graphs)?;
+        drop(span);
         let planned = self.planned_memory(&plans);
         if let Some(budget) = self.budget {
             let total = planned.total() + self.gpu.allocated_bytes();
@@ -154,6 +155,7 @@ impl Session {
         source: &dyn WeightRows,
         uploaded: &mut dyn FnMut(u64),
     ) -> Result<Vec<Prepared>> {
+        let span = self.gpu.span("upload");
         for weight in plans.iter().flat_map(|plan| &plan.weights) {
             let key = WeightKey::of(weight, self.gpu.caps());
             if !self.weights.contains_key(&key) {
@@ -162,6 +164,8 @@ impl Session {
             }
         }
         self.gpu.flush()?;
+        drop(span);
+        let _span = self.gpu.span("prepare").with("plans", plans.len());
         for (name, spec) in plans.iter().flat_map(|plan| &plan.states) {
             match self.states.get(name) {
                 None => {
@@ -263,9 +267,10 @@ impl Session {
             .iter()
             .map(|(name, spec, place)| (name.clone(), spec.clone(), resolve(*place)))
             .collect();
-        let steps = plan.steps.iter().map(|step| (step.name.clone(), step.launch.kernel, step.launch.work));
+        let steps =
+            plan.steps.chunk_by(|before, next| before.node == next.node).flat_map(node_steps).collect();
         let weights = weights.into_iter().flatten().cloned().collect();
-        Ok(Prepared { program, steps: steps.collect(), inputs, outputs, weights })
+        Ok(Prepared { program, steps, inputs, outputs, weights })
     }
 
     /// Buffers for a plan's slots: its largest slot gets the pool's first buffer, and so on.
@@ -322,56 +327,40 @@ impl Session {
         outputs: &[&str],
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Vec<Tensor>> {
+        self.write_inputs(plan, inputs)?;
         let prepared = self.plans[plan.0].as_ref().expect("a plan that was not removed");
-        for (name, bytes) in inputs {
-            let (_, spec, buffer) = find(&prepared.inputs, name, "input")?;
-            if bytes.len() as u64 != spec.bytes() {
-                let (want, got) = (spec.bytes(), bytes.len());
-                return Err(Error::Request(format!(
-                    "input `{name}` is {spec}, {want} bytes; got {got} bytes"
-                )));
-            }
-            let padded = bytes.len().next_multiple_of(4);
-            if padded == bytes.len() {
-                self.gpu.write(buffer, 0, bytes)?;
-            } else {
-                let mut copy = bytes.to_vec();
-                copy.resize(padded, 0);
-                self.gpu.write(buffer, 0, &copy)?;
-            }
+        let (wanted, reads) = prepared.wanted(outputs)?;
+        let total = reads.iter().map(|(_, _, bytes)| bytes).sum();
+        if self.readback.as_ref().is_none_or(|readback| readback.bytes() < total) {
+            self.readback = Some(self.gpu.readback(total)?);
         }
-        let wanted: Vec<(&Spec, &Arc<Buffer>)> = outputs
-            .iter()
-            .map(|name| find(&prepared.outputs, name, "output").map(|(_, spec, buffer)| (spec, buffer)))
-            .collect::<Result<_>>()?;
-        let reads: Vec<(&Buffer, u64, u64)> = wanted
-            .iter()
-            .map(|(spec, buffer)| (buffer.as_ref(), 0, spec.bytes().next_multiple_of(4)))
-            .collect();
-        let total: u64 = reads.iter().map(|(_, _, bytes)| bytes).sum();
-        if self.readback.as_ref().is_none_or(|(bytes, _)| *bytes < total) {
-            self.readback = Some((total, self.gpu.readback(total)?));
-        }
-        let (_, readback) = self.readback.as_ref().expect("made above");
-        let bytes = self.gpu.run(&prepared.program, &reads, readback, cancelled)?;
+        let readback = self.readback.as_ref().expect("made above");
+        let bytes = match self.gpu.recorder() {
+            None => self.gpu.run(&prepared.program, &reads, readback, cancelled)?,
+            Some(recorder) => {
+                let span = recorder.span("run").with("dispatches", prepared.program.len());
+                let times = self.gpu.run_timed(&prepared.program, cancelled)?;
+                recorder.add_dispatches(prepared.steps.iter().zip(times));
+                drop(span);
+                let _span = recorder.span("read results").with("bytes", total);
+                self.gpu.run(&Program::default(), &reads, readback, cancelled)?
+            }
+        };
         Ok(split_tensors(&wanted, &bytes))
     }
 
-    /// Runs a plan on the inputs of the last run and returns when each dispatch ran: name of its
-    /// node, kernel, estimate of its work, times.
+    /// Runs a plan on the inputs of the last run and returns what was dispatched when, since the
+    /// start of the first; see [`Gpu::run_timed`].
     ///
     /// # Errors
-    /// [`Error::Unsupported`] where the device has no timestamps, or what the device says.
-    pub fn profile(&self, plan: PlanId) -> Result<Vec<StepTime>> {
+    /// [`Error::DeviceLost`], or what the device says.
+    pub fn profile(&self, plan: PlanId) -> Result<Vec<Dispatched>> {
         let prepared = self.prepared(plan);
-        let times = self.gpu.profile(&prepared.program)?;
-        let step = |((name, kernel, work), time): (&(String, &'static str, u64), DispatchTime)| StepTime {
-            name: name.clone(),
-            kernel,
-            work: *work,
-            time,
-        };
-        Ok(prepared.steps.iter().zip(times).map(step).collect())
+        let times = self.gpu.run_timed(&prepared.program, &|| false)?;
+        let Some(DispatchTime { begin, .. }) = times.first().copied() else { return Ok(Vec::new()) };
+        let recorder = Recorder::since(begin);
+        recorder.add_dispatches(prepared.steps.iter().zip(times));
+        Ok(recorder.profile().dispatches)
     }
 
     /// Runs a plan `times` times over on the inputs of the last run, in one submit, and says how
@@ -385,7 +374,7 @@ impl Session {
 
     /// The kernels of a plan's dispatches, in order.
     pub fn kernels(&self, plan: PlanId) -> Vec<&'static str> {
-        self.prepared(plan).steps.iter().map(|(_, kernel, _)| *kernel).collect()
+        self.prepared(plan).steps.iter().map(|(node, index)| node.kernels[*index].kernel).collect()
     }
 
     /// Sets a state from the host.
@@ -419,6 +408,14 @@ impl Session {
     }
 }
 
+/// What records say of the dispatches of one node.
+fn node_steps(steps: &[Step]) -> impl Iterator<Item = (Arc<NodeInfo>, usize)> {
+    let kernel = |step: &Step| KernelInfo { kernel: step.launch.kernel, variant: step.launch.variant_text() };
+    let (name, applied) = (steps[0].name.clone(), steps[0].applied.clone());
+    let node = Arc::new(NodeInfo { name, applied, kernels: steps.iter().map(kernel).collect() });
+    (0..steps.len()).map(move |index| (node.clone(), index))
+}
+
 fn find<'a, T>(list: &'a [(String, Spec, T)], name: &str, what: &str) -> Result<&'a (String, Spec, T)> {
     list.iter().find(|(known, _, _)| known == name).ok_or_else(|| {
         let names: Vec<&str> = list.iter().map(|(known, _, _)| known.as_str()).collect();
@@ -426,13 +423,13 @@ fn find<'a, T>(list: &'a [(String, Spec, T)], name: &str, what: &str) -> Result<
     })
 }
 
-fn split_tensors(wanted: &[(&Spec, &Arc<Buffer>)], bytes: &[u8]) -> Vec<Tensor> {
+fn split_tensors(wanted: &[Spec], bytes: &[u8]) -> Vec<Tensor> {
     let mut offset = 0;
     wanted
         .iter()
-        .map(|(spec, _)| {
+        .map(|spec| {
             let length = usize::try_from(spec.bytes()).expect("results fit in memory");
-            let tensor = Tensor::from_bytes((*spec).clone(), bytes[offset..offset + length].to_vec());
+            let tensor = Tensor::from_bytes(spec.clone(), bytes[offset..offset + length].to_vec());
             offset += length.next_multiple_of(4);
             tensor
         })

@@ -93,7 +93,7 @@ fn wrong_files_and_flags_are_refused_before_anything_is_measured() {
         (&["limits", "--compare", &broken], 1, &["broken.json: expected JSON as"]),
         (&["limits", "--compare", &other], 1, &["of `bench text`, these of `bench limits`"]),
         (&["vision", "--compare", &other], 1, &["of `bench text`, these of `bench vision`"]),
-        (&["limits", &nowhere], 1, &["there is no folder"]),
+        (&["limits", &nowhere], 1, &["no such folder"]),
         (&["kernels", "--plot", is_folder], 1, &["expected a file, got a folder"]),
         (&["kernels", "--runs", "0"], 2, &["from 1 to 1000"]),
         (&["kernels", "--form", "fast"], 2, &["software, subgroup, plain"]),

@@ -126,8 +126,9 @@ fn greedy(engine: &mut Engine, golden: &Golden, slot: usize, chunk: usize) -> Ve
     }
     let mut tokens = vec![token];
     while tokens.len() < golden.greedy.len() {
-        let row = DecodeRow { slot, token, position, sampling: SampleRow::GREEDY };
-        token = engine.decode(&[row], &cancel).unwrap()[0];
+        let sampling = SampleRow { step: u32::try_from(tokens.len()).unwrap(), ..SampleRow::GREEDY };
+        let row = DecodeRow { slot, token, position, sampling };
+        token = engine.decode(&[row], true, &cancel).unwrap()[0];
         tokens.push(token);
         position += 1;
     }

@@ -28,7 +28,7 @@ fn draw(gpu: &Gpu, logits: &[f32], counts: &[u32], rows: &[SampleRow]) -> Vec<u3
         Tensor::from_u32([count, ROW_WORDS], &words),
         Tensor::from_u32([count, vocab], &counts.repeat(count)),
     ];
-    let outputs = run_op(gpu, Arc::new(Sample), &inputs).unwrap();
+    let outputs = run_op(gpu, Arc::new(Sample { feeds: false }), &inputs).unwrap();
     let sampled = outputs[0].to_u32();
     let after = outputs[1].to_u32();
     for (row, token) in sampled.iter().enumerate() {
@@ -291,7 +291,7 @@ fn rows_without_a_slot_draw_nothing() {
         ),
         Tensor::zeros(Spec::u32([2, 3])),
     ];
-    let outputs = run_op(gpu, Arc::new(Sample), &inputs).unwrap();
+    let outputs = run_op(gpu, Arc::new(Sample { feeds: false }), &inputs).unwrap();
     assert_eq!(outputs[0].to_u32(), [NO_TOKEN, NO_TOKEN]);
     assert_eq!(outputs[1].to_u32(), [0; 6]);
 }

@@ -15,12 +15,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("kernel", &["error", "tensor"]),
     ("ops", &["error", "tensor", "kernel"]),
     ("graph", &["error", "tensor", "kernel", "ops"]),
+    // Records what ran: nodes with their operators, spans on the host.
+    ("profile", &["error", "tensor", "kernel", "ops"]),
     // Blocks name the operators that they are made of.
     ("nn", &["error", "tensor", "ops", "graph"]),
     // Besides blocks: the names of functions (`UnaryFn`), and JSON for the published configuration.
     ("models", &["error", "tensor", "json", "ops", "graph", "nn"]),
-    ("gpu", &["error", "tensor", "kernel"]),
-    ("session", &["error", "tensor", "kernel", "ops", "graph", "gpu"]),
+    ("gpu", &["error", "tensor", "kernel", "profile"]),
+    ("session", &["error", "tensor", "kernel", "ops", "graph", "profile", "gpu"]),
     ("weights", &["error", "tensor", "json"]),
     // The weights of a file as a session reads them: the bridge between the two.
     ("checkpoint", &["error", "tensor", "graph", "nn", "session", "weights"]),
@@ -83,6 +85,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "graph",
             "nn",
             "models",
+            "profile",
             "gpu",
             "session",
             "weights",

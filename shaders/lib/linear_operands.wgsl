@@ -14,6 +14,8 @@ struct Params {
     output_pitch: u32,  // output columns of the whole layer
     alpha: f32,         // arguments of the activation
     beta: f32,
+    eps: f32,           // of the norm of x, and what is added to its gain
+    offset: f32,
 }
 ${params} params: Params;
 

@@ -322,7 +322,7 @@ fn sample(vocab: usize, drawn: bool) -> Subject {
     let settings = SampleRow { temperature: 0.8, top_k: 40, top_p: 0.9, ..SampleRow::plain(5, 0) };
     let settings = if drawn { settings } else { SampleRow::GREEDY };
     let name = format!("sample {} of {vocab}", if drawn { "top-k, top-p" } else { "greedy" });
-    Subject::new(Family::Sampling, name, Sample, move || {
+    Subject::new(Family::Sampling, name, Sample { feeds: false }, move || {
         vec![
             Random::new(5).tensor(DType::F32, [1, vocab], 8.0),
             Tensor::from_u32([1], &[0]),

@@ -1,7 +1,6 @@
 //! The speed of single kernels at shapes of real models, beside what the device can do at best.
 
 use super::families::subjects;
-use super::limits::Bound;
 use super::measurement::{Measurement, Report};
 use super::sample::Subject;
 use super::{Family, Limits, Spread, measure_limits};
@@ -9,6 +8,7 @@ use crate::gpu::Gpu;
 use crate::graph::Graph;
 use crate::kernel::{DeviceKind, Layout};
 use crate::ops::{Cost, Op, image};
+use crate::profile::Bound;
 use crate::session::{PlanId, Session};
 use crate::tensor::{Spec, Tensor};
 use crate::{Error, Result};
@@ -89,7 +89,7 @@ fn measure(gpu: &Gpu, subject: &Subject, runs: usize, limits: &Limits) -> Result
         Some(_) => (Spread::of(&[]), Vec::new()),
     };
     let per_second = |amount: f64| if seconds.median > 0.0 { amount / seconds.median } else { 0.0 };
-    let (least, bound) = limits.least_seconds(&cost);
+    let (least, bound) = limits.ceilings().least_seconds(&cost);
     Ok(KernelRow {
         family: subject.family,
         name: subject.name.clone(),

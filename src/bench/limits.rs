@@ -4,7 +4,8 @@ use super::measurement::{Measurement, Report};
 use super::probes::{self, Probe};
 use super::{Spread, system_load};
 use crate::gpu::{Buffer, Dispatch, Gpu, Program};
-use crate::ops::Cost;
+use crate::kernel::Caps;
+use crate::profile::Ceilings;
 use crate::{Error, Result};
 use serde::Serialize;
 use std::sync::Arc;
@@ -70,7 +71,6 @@ pub fn measure_limits(gpu: &Gpu, runs: usize) -> Result<Limits> {
     let caps = gpu.caps();
     let rate = |probe: Probe| rate(gpu, &probe, runs).map(|rate| rate.scaled(1e-9));
     let best_of = |probes| best_of(gpu, probes, runs);
-    let chains = [4, 8, 16].map(|chains| probes::multiply_add(caps, chains, false));
     let half = caps.f16.then(|| probes::multiply_add(caps, 8, true));
     let [dispatch, dependent_dispatch] = [DISPATCHES, 1].map(|buffers| dispatch(gpu, buffers, runs));
     let [submit, readback] = [0, READBACK].map(|bytes| submit(gpu, bytes, runs * SUBMITS));
@@ -78,7 +78,7 @@ pub fn measure_limits(gpu: &Gpu, runs: usize) -> Result<Limits> {
         adapter: gpu.adapter().to_string(),
         load: system_load(),
         timestamps: gpu.has_timestamps(),
-        multiply_add: best_of(chains.into())?,
+        multiply_add: best_of(multiply_adds(caps).into())?,
         multiply_add_f16: half.map(rate).transpose()?,
         matrix_multiply: probes::matrix_multiply(caps).map(rate).transpose()?,
         exponential: rate(probes::exponential(caps))?,
@@ -92,6 +92,25 @@ pub fn measure_limits(gpu: &Gpu, runs: usize) -> Result<Limits> {
         submit: submit?,
         readback: readback?,
     })
+}
+
+/// Measures only what kernels are compared with, `runs` times each.
+///
+/// # Errors
+/// [`Error::Device`] where a measured kernel gives a wrong result, or what the device says.
+pub fn measure_ceilings(gpu: &Gpu, runs: usize) -> Result<Ceilings> {
+    let caps = gpu.caps();
+    Ok(Ceilings {
+        multiply_add: best_of(gpu, multiply_adds(caps).into(), runs)?.most,
+        exponential: rate(gpu, &probes::exponential(caps), runs)?.most / 1e9,
+        copy: rate(gpu, &probes::copy(caps), runs)?.most / 1e9,
+        read: read_bandwidth(gpu, runs)?.most,
+    })
+}
+
+/// Multiply-adds of 4, 8 and 16 independent sums.
+fn multiply_adds(caps: &Caps) -> [Probe; 3] {
+    [4, 8, 16].map(|chains| probes::multiply_add(caps, chains, false))
 }
 
 /// GB/s of a kernel that reads.
@@ -174,29 +193,6 @@ fn submit(gpu: &Gpu, bytes: u64, runs: usize) -> Result<Spread> {
     Ok(Spread::of(&seconds).scaled(1e6))
 }
 
-/// Which ceiling keeps a kernel from being faster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Bound {
-    /// Multiply-adds.
-    Arithmetic,
-    /// Exponentials and the like.
-    Functions,
-    /// Reading and writing memory.
-    Memory,
-}
-
-impl Bound {
-    /// Its name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Arithmetic => "arithmetic",
-            Self::Functions => "functions",
-            Self::Memory => "memory",
-        }
-    }
-}
-
 impl Limits {
     /// GFLOP/s that kernels can reach: the best run, as other load only slows it down.
     pub fn arithmetic(&self) -> f64 {
@@ -208,24 +204,14 @@ impl Limits {
         self.copy.most.max(self.read.most)
     }
 
-    /// The least seconds for reading and writing. What writing takes is what copying takes beyond
-    /// reading, but no less than nothing.
-    fn memory_seconds(&self, cost: &Cost) -> f64 {
-        let (read, copy) = (1e-9 / self.read.most, 1e-9 / self.copy.most);
-        let (read, written) = (read.min(2.0 * copy), (2.0 * copy - read).max(0.0));
-        cost.read as f64 * read + cost.written as f64 * written
-    }
-
-    /// The least seconds that something of this cost takes, and what bounds it.
-    pub fn least_seconds(&self, cost: &Cost) -> (f64, Bound) {
-        let seconds = |amount: u64, billions: f64| amount as f64 / billions / 1e9;
-        let bounds = [
-            (self.memory_seconds(cost), Bound::Memory),
-            (seconds(cost.flops, self.arithmetic()), Bound::Arithmetic),
-            (seconds(cost.functions, self.exponential.most), Bound::Functions),
-        ];
-        let longest = bounds.into_iter().max_by(|a, b| a.0.total_cmp(&b.0));
-        longest.expect("there are three")
+    /// What kernels are compared with: the best runs.
+    pub fn ceilings(&self) -> Ceilings {
+        Ceilings {
+            multiply_add: self.arithmetic(),
+            exponential: self.exponential.most,
+            copy: self.copy.most,
+            read: self.read.most,
+        }
     }
 }
 
@@ -273,43 +259,5 @@ impl std::fmt::Display for Limits {
             writeln!(f, "{:38}this device has none that WGSL can name", "matrix units")?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_least_time_is_that_of_the_tightest_bound() {
-        let one = Spread::of(&[1.0]);
-        let limits = Limits {
-            adapter: "an adapter".into(),
-            load: None,
-            timestamps: true,
-            multiply_add: Spread::of(&[50.0, 100.0]),
-            multiply_add_f16: None,
-            matrix_multiply: None,
-            exponential: Spread::of(&[2.0]),
-            copy: Spread::of(&[8.0]),
-            copy_buffer: one,
-            read: Spread::of(&[12.0]),
-            workgroup_read: one,
-            barrier: one,
-            dispatch: one,
-            dependent_dispatch: one,
-            submit: one,
-            readback: one,
-        };
-        let billion = 1_000_000_000;
-        let bound = |cost: Cost| {
-            let (seconds, bound) = limits.least_seconds(&cost);
-            ((seconds * 1e6).round() / 1e6, bound)
-        };
-        let copied = Cost { read: 4 * billion, written: 4 * billion, ..Cost::default() };
-        assert_eq!(bound(copied), (1.0, Bound::Memory));
-        assert_eq!(bound(Cost { written: 0, ..copied }), (0.333_333, Bound::Memory));
-        assert_eq!(bound(Cost { flops: 200 * billion, ..copied }), (2.0, Bound::Arithmetic));
-        assert_eq!(bound(Cost { functions: 6 * billion, ..copied }), (3.0, Bound::Functions));
     }
 }

@@ -25,14 +25,14 @@ mod vision;
 pub use compare::{ComparedRow, Comparison};
 pub use families::Family;
 pub use kernels::{KernelReport, KernelRow, measure_kernels};
-pub use limits::{Bound, Limits, measure_limits};
+pub use limits::{Limits, measure_ceilings, measure_limits};
 pub use measurement::{Measurement, Record, Report};
 #[cfg(feature = "onnx")]
 pub use onnx::{OnnxSpeed, OnnxSubject, measure_onnx};
 pub use probes::probe_launches;
 pub use roofline::roofline;
 pub use shapes::{ModelShape, RandomWeights};
-pub use text::{DecodeSpeed, PromptSpeed, TextReport, measure_model, measure_shape};
+pub use text::{DecodeSpeed, PromptSpeed, TextReport, TextRuns, measure_model, measure_shape};
 pub use vision::{ImageShape, LayerRow, VisionReport, measure_image_model, measure_image_shape};
 
 use crate::gpu::Gpu;

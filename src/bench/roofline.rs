@@ -281,8 +281,9 @@ fn draw_legend(drawing: &mut Drawing, report: &KernelReport) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Bound, Limits};
+    use super::super::Limits;
     use super::*;
+    use crate::profile::Bound;
 
     fn row(family: Family, name: &str, flops: u64, bytes: u64) -> KernelRow {
         let microseconds = Spread::of(&[100.0]);

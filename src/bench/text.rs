@@ -14,14 +14,20 @@ use crate::{Error, Result};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
-/// Lengths of the measured prompts.
-const PROMPTS: [usize; 3] = [16, 128, 512];
-
-/// Tokens before the measured steps of decoding.
-const CONTEXTS: [usize; 3] = [16, 128, 512];
+/// Lengths of the measured prompts, and numbers of tokens before the measured steps of decoding.
+const LENGTHS: [usize; 3] = [16, 128, 512];
 
 /// Measured steps of decoding in one run.
 const STEPS: usize = 32;
+
+/// What is measured of a language model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextRuns {
+    /// How often each length is measured.
+    pub runs: usize,
+    /// The only length of prompts and contexts; 16, 128 and 512 where there is none.
+    pub length: Option<usize>,
+}
 
 /// Speed of processing a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -60,13 +66,16 @@ pub struct TextReport {
     pub surroundings: Surroundings,
     /// Seconds to load it, from an open device on.
     pub load_seconds: f64,
-    /// Seconds from the start of the process, as the caller gave it, to the first token after a
-    /// prompt of 16: with the compilation of its shaders.
+    /// Seconds from the start of the process, as the caller gave it, to the first token after the
+    /// shortest of the prompts: with the compilation of its shaders.
     pub first_token_seconds: f64,
     /// Prompts.
     pub prompt: Vec<PromptSpeed>,
     /// Decoding.
     pub decode: Vec<DecodeSpeed>,
+    /// What follows the shortest prompt most probably, then what is decoded from token 1 on in
+    /// that place: to compare with other programs on the same weights.
+    pub tokens: Vec<u32>,
     /// Dispatches of a decoded token.
     pub dispatches_per_token: usize,
     /// Submits of a decoded token.
@@ -82,11 +91,12 @@ pub struct TextReport {
 /// Measures a model folder or repository. `started` is when the process began.
 ///
 /// # Errors
-/// Those of loading, [`Error::Request`] for a context below 17, or what the device says.
+/// Those of loading, [`Error::Request`] for a context that no length fits into, or what the device
+/// says.
 pub fn measure_model(
     builder: ModelBuilder,
     model: &str,
-    runs: usize,
+    runs: TextRuns,
     started: Instant,
 ) -> Result<TextReport> {
     let loading = Instant::now();
@@ -103,7 +113,7 @@ pub fn measure_shape(
     gpu: &Gpu,
     shape: ModelShape,
     dtype: DType,
-    runs: usize,
+    runs: TextRuns,
     started: Instant,
 ) -> Result<TextReport> {
     let loading = Instant::now();
@@ -119,28 +129,21 @@ pub fn measure_shape(
 fn measure(
     engine: &mut Engine,
     model: String,
-    runs: usize,
+    TextRuns { runs, length }: TextRuns,
     started: Instant,
     load_time: Duration,
 ) -> Result<TextReport> {
-    if engine.context() <= PROMPTS[0] {
-        let context = engine.context();
-        return Err(Error::Request(format!("measuring takes a context of at least 17, got {context}")));
-    }
-    prompt(engine, PROMPTS[0])?;
+    let lengths = lengths(engine.context(), length)?;
+    let first = prompt(engine, lengths[0])?;
     let first_token_seconds = started.elapsed().as_secs_f64();
     let surroundings = Surroundings::measure(engine.gpu(), runs)?;
-    let lengths = PROMPTS.into_iter().filter(|&tokens| tokens <= engine.context());
-    let lengths: Vec<usize> = lengths.collect();
-    let prompts = lengths.into_iter().map(|tokens| measure_prompt(engine, tokens, runs));
+    let prompts = lengths.iter().map(|&tokens| measure_prompt(engine, tokens, runs));
     let prompts = prompts.collect::<Result<_>>()?;
-    let contexts = CONTEXTS.into_iter().filter(|&context| context < engine.context());
-    let contexts: Vec<usize> = contexts.collect();
-    let decodes = contexts.into_iter().map(|context| measure_decode(engine, context, runs, &surroundings));
+    let decodes = lengths.iter().map(|&context| measure_decode(engine, context, runs, &surroundings));
     let decodes = decodes.collect::<Result<_>>()?;
     let submits = engine.gpu().counts().submits;
-    let steps = decode(engine, PROMPTS[0], STEPS)?;
-    let submits_per_token = (engine.gpu().counts().submits - submits) as f64 / steps as f64;
+    let decoded = decode(engine, lengths[0], STEPS)?;
+    let submits_per_token = (engine.gpu().counts().submits - submits) as f64 / decoded.len() as f64;
     Ok(TextReport {
         model,
         surroundings,
@@ -148,12 +151,23 @@ fn measure(
         first_token_seconds,
         prompt: prompts,
         decode: decodes,
+        tokens: std::iter::once(first).chain(decoded).collect(),
         dispatches_per_token: engine.dispatches_per_token(),
         submits_per_token,
         pipelines: engine.gpu().counts().pipelines,
         gpu_bytes: engine.gpu().allocated_bytes(),
         weight_bytes_per_token: engine.weight_bytes_per_token(),
     })
+}
+
+/// The measured lengths that leave room for a token in a context.
+fn lengths(context: usize, only: Option<usize>) -> Result<Vec<usize>> {
+    let wanted = only.map_or(LENGTHS.to_vec(), |length| vec![length]);
+    let least = wanted[0] + 1;
+    if least > context {
+        return Err(Error::Request(format!("measuring takes a context of at least {least}, got {context}")));
+    }
+    Ok(wanted.into_iter().filter(|&length| length < context).collect())
 }
 
 fn measure_prompt(engine: &mut Engine, tokens: usize, runs: usize) -> Result<PromptSpeed> {
@@ -175,7 +189,7 @@ fn measure_decode(
     decode(engine, context, 2)?;
     let mut clock = SpeedClock::default();
     for _ in 0..runs {
-        clock.time(|| decode(engine, context, STEPS))?;
+        clock.time(|| decode(engine, context, STEPS).map(|tokens| tokens.len()))?;
     }
     let speed = clock.speed();
     let weights_read = speed.median * engine.weight_bytes_per_token() as f64 / 1e9;
@@ -196,14 +210,17 @@ fn prompt(engine: &mut Engine, tokens: usize) -> Result<u32> {
     engine.prompt(0, &ids, 0, SampleRow::GREEDY, &CancelToken::new())
 }
 
-/// Decodes up to `steps` tokens after `context` others in slot 0 and returns how many it were.
-fn decode(engine: &mut Engine, context: usize, steps: usize) -> Result<usize> {
-    let (mut token, steps) = (1, steps.min(engine.context() - context));
+/// Decodes up to `steps` tokens from token 1 on after `context` others in slot 0.
+fn decode(engine: &mut Engine, context: usize, steps: usize) -> Result<Vec<u32>> {
+    let steps = steps.min(engine.context() - context);
+    let mut tokens = Vec::with_capacity(steps);
     for step in 0..steps {
-        let row = DecodeRow { slot: 0, token, position: context + step, sampling: SampleRow::GREEDY };
-        token = engine.decode(&[row], &CancelToken::new())?[0];
+        let token = tokens.last().copied().unwrap_or(1);
+        let sampling = SampleRow { step: u32::try_from(step).unwrap_or(u32::MAX), ..SampleRow::GREEDY };
+        let row = DecodeRow { slot: 0, token, position: context + step, sampling };
+        tokens.push(engine.decode(&[row], step + 1 < steps, &CancelToken::new())?[0]);
     }
-    Ok(steps)
+    Ok(tokens)
 }
 
 /// Collects the speeds of repeated runs.

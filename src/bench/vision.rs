@@ -7,7 +7,8 @@ use crate::graph::{Graph, ValueId};
 use crate::models::vision::{MobileNetV2, Network, ResNet, SqueezeNet, TensorShapes, VisionModel};
 use crate::nn::{Scope, WeightTypes};
 use crate::ops::cases::Random;
-use crate::session::{PlanId, Session, StepTime, WeightRows, default_budget};
+use crate::profile::Dispatched;
+use crate::session::{PlanId, Session, WeightRows, default_budget};
 use crate::tensor::{DType, Spec};
 use crate::weights::{FileWeights, Weights, folder_of};
 use crate::{Error, Result};
@@ -251,27 +252,22 @@ fn layers(
     operations: &HashMap<String, u64>,
     runs: usize,
 ) -> Result<Vec<LayerRow>> {
-    let mut profiles: Vec<Vec<StepTime>> = Vec::with_capacity(runs);
-    for _ in 0..runs {
-        match session.profile(plan) {
-            Ok(profile) => profiles.push(profile),
-            Err(Error::Unsupported(_)) => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        }
+    if !session.gpu().has_timestamps() {
+        return Ok(Vec::new());
     }
+    let profiles: Vec<Vec<Dispatched>> = (0..runs).map(|_| session.profile(plan)).collect::<Result<_>>()?;
     let mut rows: Vec<LayerRow> = Vec::new();
     for (index, step) in profiles[0].iter().enumerate() {
-        let times: Vec<f64> =
-            profiles.iter().map(|profile| milliseconds(profile[index].time.duration)).collect();
+        let times: Vec<f64> = profiles.iter().map(|profile| milliseconds(profile[index].duration)).collect();
         let time = Spread::of(&times).median;
-        match rows.last_mut().filter(|row| row.name == step.name) {
+        match rows.last_mut().filter(|row| row.name == step.node.name) {
             Some(row) => {
-                row.kernels.push(step.kernel);
+                row.kernels.push(step.kernel().kernel);
                 row.milliseconds += time;
             }
             None => rows.push(LayerRow {
-                name: step.name.clone(),
-                kernels: vec![step.kernel],
+                name: step.node.name.clone(),
+                kernels: vec![step.kernel().kernel],
                 milliseconds: time,
                 gigaflops: None,
             }),

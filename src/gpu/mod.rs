@@ -13,13 +13,13 @@ mod timing;
 
 pub use adapter::{AdapterSummary, GpuOptions};
 pub use buffer::Buffer;
-pub use profile::DispatchTime;
-pub use program::{Dispatch, Program, Readback};
+pub use program::{Dispatch, Program, Readback, Started};
 pub use timing::Elapsed;
 /// The version of wgpu whose adapters, devices and queues [`Gpu::from_wgpu`] takes.
 pub use wgpu;
 
 use crate::kernel::Caps;
+use crate::profile::Recorder;
 use crate::{Error, Result};
 use pipeline::Pipelines;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -68,6 +68,10 @@ struct Shared {
     destroyed: AtomicBool,
     /// Bytes written since the last flush.
     staged: AtomicU64,
+    /// What is recorded now.
+    recorder: Mutex<Option<Recorder>>,
+    /// Test hook: whether timestamps are not used.
+    without_timestamps: AtomicBool,
 }
 
 impl Gpu {
@@ -93,6 +97,8 @@ impl Gpu {
             failing_allocation: AtomicU64::new(0),
             destroyed: AtomicBool::new(false),
             staged: AtomicU64::new(0),
+            recorder: Mutex::default(),
+            without_timestamps: AtomicBool::new(false),
         };
         Self { shared: Arc::new(shared), caps: Arc::new(caps), checked }
     }
@@ -142,6 +148,12 @@ impl Gpu {
     #[doc(hidden)]
     pub fn fail_allocation(&self, n: u64) {
         self.shared.failing_allocation.store(n, Ordering::Relaxed);
+    }
+
+    /// Test hook: times are the clock's from now on, as on a device without timestamps.
+    #[doc(hidden)]
+    pub fn ignore_timestamps(&self) {
+        self.shared.without_timestamps.store(true, Ordering::Relaxed);
     }
 
     /// Test hook: destroys the device, as a driver reset would.

@@ -4,6 +4,7 @@ use super::Gpu;
 use crate::kernel::{Access, Launch, ShaderInfo, Variant};
 use crate::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A compiled kernel variant.
@@ -14,6 +15,8 @@ pub(super) struct Pipeline {
     /// Layout of group 1, where parameters are a uniform.
     pub(super) params_layout: Option<wgpu::BindGroupLayout>,
     pub(super) info: ShaderInfo,
+    /// Whether it was dispatched.
+    pub(super) used: AtomicBool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -47,6 +50,7 @@ impl Gpu {
         if let Some(pipeline) = pipelines.get(&key) {
             return Ok(pipeline.clone());
         }
+        let _span = self.span("compile").with("kernel", launch.kernel).with("variant", launch.variant_text());
         let started = std::time::Instant::now();
         let pipeline = Arc::new(self.compile(launch)?);
         log::debug!("pipeline {} {:?}: {:.1?}", launch.kernel, launch.variants, started.elapsed());
@@ -97,7 +101,7 @@ impl Gpu {
             },
             cache: None,
         });
-        Pipeline { raw, storage_layout, params_layout, info }
+        Pipeline { raw, storage_layout, params_layout, info, used: AtomicBool::new(false) }
     }
 
     fn storage_layout(&self, name: &str, info: &ShaderInfo) -> wgpu::BindGroupLayout {

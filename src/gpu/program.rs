@@ -27,8 +27,15 @@ pub(super) struct PreparedStep {
     work: u64,
 }
 
+impl PreparedStep {
+    /// Whether its pipeline was never dispatched.
+    pub(super) fn is_first(&self) -> bool {
+        !self.pipeline.used.load(Ordering::Relaxed)
+    }
+}
+
 /// Prepared dispatches. Keeps its buffers alive.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Program {
     pub(super) steps: Vec<PreparedStep>,
     pub(super) params: Option<wgpu::BindGroup>,
@@ -51,6 +58,21 @@ impl Program {
 pub struct Readback {
     pub(super) raw: wgpu::Buffer,
     bytes: u64,
+}
+
+impl Readback {
+    /// Size in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// A program that was submitted, and the memory that its results come to.
+#[derive(Debug)]
+pub struct Started {
+    submission: wgpu::SubmissionIndex,
+    readback: Readback,
+    total: u64,
 }
 
 /// Bytes between the parameters of two steps: a multiple of every device's offset alignment.
@@ -173,8 +195,38 @@ impl Gpu {
         }
     }
 
+    /// Whether a program takes so little time that it is one submit.
+    pub fn is_short(&self, program: &Program) -> bool {
+        self.pieces(&program.steps).len() == 1
+    }
+
+    /// Submits a short program without waiting for it; [`finish`](Self::finish) reads what it
+    /// left in the ranges.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], or what the device says.
+    pub fn start(
+        &self,
+        program: &Program,
+        reads: &[(&Buffer, u64, u64)],
+        readback: Readback,
+    ) -> Result<Started> {
+        let submission = self.submit(program, &program.steps, reads, &readback)?;
+        let total = reads.iter().map(|(_, _, bytes)| bytes).sum();
+        Ok(Started { submission, readback, total })
+    }
+
+    /// Waits for what was started, and gives what it read and the memory to read to back.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], or what the device says.
+    pub fn finish(&self, started: Started) -> Result<(Vec<u8>, Readback)> {
+        let bytes = self.map(&started.readback, started.total, started.submission)?;
+        Ok((bytes, started.readback))
+    }
+
     /// Groups of steps that each take a bounded time; one (empty) group where there are no steps.
-    fn pieces<'a>(&self, steps: &'a [PreparedStep]) -> Vec<&'a [PreparedStep]> {
+    pub(super) fn pieces<'a>(&self, steps: &'a [PreparedStep]) -> Vec<&'a [PreparedStep]> {
         let limit = match self.caps().kind {
             DeviceKind::Software => 200_000_000,
             DeviceKind::Integrated | DeviceKind::Virtual => 10_000_000_000,
@@ -193,7 +245,7 @@ impl Gpu {
         pieces
     }
 
-    fn submit(
+    pub(super) fn submit(
         &self,
         program: &Program,
         steps: &[PreparedStep],
@@ -266,4 +318,5 @@ pub(super) fn record(
     }
     let [x, y, z] = step.workgroups;
     pass.dispatch_workgroups(x, y, z);
+    step.pipeline.used.store(true, Ordering::Relaxed);
 }

@@ -3,6 +3,7 @@
 use super::program::{Program, record};
 use super::{Gpu, Readback};
 use crate::Result;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long a program ran.
@@ -32,9 +33,10 @@ struct Stamps {
 const STAMP_BYTES: u64 = 16;
 
 impl Gpu {
-    /// Whether [`time`](Self::time) asks the device.
+    /// Whether [`time`](Self::time) and [`run_timed`](Self::run_timed) ask the device.
     pub fn has_timestamps(&self) -> bool {
         self.shared.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
+            && !self.shared.without_timestamps.load(Ordering::Relaxed)
     }
 
     /// Runs a program `times` times over, in one pass and one submit, and says how long that took:

@@ -3,7 +3,7 @@
 use super::memory::SlotPlanner;
 use super::{Graph, Node, Source, ValueId, WeightSource};
 use crate::kernel::{Caps, Launch, Layout, Operand, Selected, row_parts, row_pitch};
-use crate::ops::Preparation;
+use crate::ops::{Applied, Preparation};
 use crate::tensor::{Spec, Tensor};
 use crate::{Error, Result};
 use std::collections::{BTreeSet, HashMap};
@@ -31,6 +31,8 @@ pub struct Step {
     pub node: usize,
     /// Name of the node.
     pub name: String,
+    /// The operator that the node applies.
+    pub applied: Arc<Applied>,
     /// The dispatch.
     pub launch: Launch,
     /// Buffers in the order of `launch.bindings`, with the bytes of each that are bound.
@@ -134,10 +136,8 @@ impl std::fmt::Display for Plan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for step in &self.steps {
             let launch = &step.launch;
-            let variants: Vec<String> =
-                launch.variants.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
             let (name, kernel, groups) = (&step.name, launch.kernel, launch.workgroups);
-            writeln!(f, "{name}: {kernel} [{}] {groups:?} {:?}", variants.join(" "), step.buffers)?;
+            writeln!(f, "{name}: {kernel} [{}] {groups:?} {:?}", launch.variant_text(), step.buffers)?;
         }
         writeln!(f, "slots {:?}", self.slots)
     }
@@ -235,10 +235,11 @@ impl<'a> Planner<'a> {
                 .map(|spec| (self.slots.take(buffer_bytes(spec)), buffer_bytes(spec)))
                 .collect();
             let selected: Arc<[Selected]> = node.selected.iter().chain(&launches.selected).cloned().collect();
+            let applied = Arc::new(Applied::new(node.op.as_ref(), inputs, outputs));
             for launch in launches.steps {
                 let buffers = self.bind(node, &launch, &scratch);
-                let (name, selected) = (node.name.clone(), selected.clone());
-                let step = Step { node: index, name, launch, buffers, selected };
+                let (name, applied, selected) = (node.name.clone(), applied.clone(), selected.clone());
+                let step = Step { node: index, name, applied, launch, buffers, selected };
                 self.check_step(&step)?;
                 self.plan.steps.push(step);
             }

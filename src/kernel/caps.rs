@@ -109,6 +109,13 @@ impl Caps {
         if self.form() == Form::Software { 8 } else { 64.min(self.max_workgroup_invocations) }
     }
 
+    /// The same device without what computes with values of half precision, whose range f32 values
+    /// may leave.
+    #[must_use]
+    pub fn without_half_precision(self) -> Self {
+        Self { f16: false, cooperative_matrix: None, ..self }
+    }
+
     /// The same device with this form forced.
     #[must_use]
     pub fn with_form(mut self, form: Form) -> Self {

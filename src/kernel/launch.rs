@@ -130,6 +130,16 @@ impl Launch {
         self
     }
 
+    /// The template variables as text: "elem=f32 rows=16 gated"; switches that are off are left out.
+    pub fn variant_text(&self) -> String {
+        let text = |(key, value): (&&str, &Variant)| match value {
+            Variant::Bool(on) => on.then(|| (*key).to_owned()),
+            Variant::Int(value) => Some(format!("{key}={value}")),
+            Variant::Name(value) => Some(format!("{key}={value}")),
+        };
+        self.variants.iter().filter_map(text).collect::<Vec<_>>().join(" ")
+    }
+
     /// Sets the estimate of work.
     #[must_use]
     pub fn work(mut self, work: u64) -> Self {

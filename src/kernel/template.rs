@@ -21,6 +21,7 @@ pub const LIBRARY: &[(&str, &str)] = &[
     ("lib/epilogue.wgsl", include_str!("../../shaders/lib/epilogue.wgsl")),
     ("lib/float_key.wgsl", include_str!("../../shaders/lib/float_key.wgsl")),
     ("lib/items.wgsl", include_str!("../../shaders/lib/items.wgsl")),
+    ("lib/input_norm.wgsl", include_str!("../../shaders/lib/input_norm.wgsl")),
     ("lib/cluster.wgsl", include_str!("../../shaders/lib/cluster.wgsl")),
     ("lib/kv.wgsl", include_str!("../../shaders/lib/kv.wgsl")),
     ("lib/linear_operands.wgsl", include_str!("../../shaders/lib/linear_operands.wgsl")),

@@ -100,7 +100,7 @@ pub fn linear(
         let segments = projection.segments(scope, "bias", |rows| Shape::from([rows]));
         inputs.push(scope.joined(graph, segments, None, false));
     }
-    graph.add_one(Linear { bias: projection.bias, activation, gated, residual: None }, &inputs)
+    graph.add_one(Linear { bias: projection.bias, activation, gated, ..Linear::PLAIN }, &inputs)
 }
 
 /// x W^T with a weight that is already there.

@@ -27,7 +27,8 @@ pub fn count_tokens(
 
 /// The next token of each row of logits f32 `[rows, vocab]`: u32 `[rows]`. `rows` says which
 /// slot each belongs to; `settings` are packed [`SampleRow`](crate::ops::SampleRow)s. `counts` is
-/// the state's version if this run has changed it already.
+/// the state's version if this run has changed it already. `fed` are the states of tokens and
+/// positions u32 `[rows]` that, like `settings` then, are left as the next step needs them.
 ///
 /// # Errors
 /// When the shapes do not fit.
@@ -38,8 +39,11 @@ pub fn sample(
     settings: ValueId,
     counted: Option<ValueId>,
     slots: usize,
+    fed: Option<[ValueId; 2]>,
 ) -> Result<ValueId> {
     let (_, vocab) = graph.spec(logits).shape.rows_and_cols();
     let counts = counted.unwrap_or_else(|| counts(graph, slots, vocab));
-    Ok(graph.add(Sample, &[logits, rows, settings, counts])?[0])
+    let inputs: Vec<ValueId> =
+        [logits, rows, settings, counts].into_iter().chain(fed.into_iter().flatten()).collect();
+    Ok(graph.add(Sample { feeds: fed.is_some() }, &inputs)?[0])
 }

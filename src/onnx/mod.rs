@@ -26,7 +26,6 @@ mod kept;
 mod model;
 mod node;
 mod operators;
-mod profile;
 mod proto;
 mod stored;
 mod stream;
@@ -46,7 +45,6 @@ pub use element::{ElementType, OnnxTensor};
 pub use file::{NEWEST_OPSET, OnnxLimits, read_tensor};
 
 pub use model::{OnnxModel, OnnxOptions, OnnxValueInfo};
-pub use profile::{OnnxProfile, ProfiledStep};
 pub use stream::OnnxStream;
 
 /// Domains ("" is the standard's) and names of the operators that are known.

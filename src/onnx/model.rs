@@ -140,6 +140,7 @@ impl OnnxModel {
         if let Some(outputs) = replay(traces.find(&key), given, session, cancelled)? {
             return Ok(outputs);
         }
+        let _span = session.gpu().span("import");
         let data = Data { given, slots: HashMap::new() };
         let imported = Importer::new(&self.file, Some(session), data, cancelled).keeping(keeping).run();
         self.file.forget();

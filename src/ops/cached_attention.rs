@@ -387,6 +387,10 @@ impl Op for CachedAttention {
             .functions(pairs)
     }
 
+    fn cost_depends_on_values(&self) -> bool {
+        true
+    }
+
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let (q, keys, values) = (inputs[0].to_f64(), inputs[1].to_f64(), inputs[2].to_f64());
         let (positions, slots) = (inputs[3].to_u32(), inputs[4].to_u32());

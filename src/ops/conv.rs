@@ -94,8 +94,8 @@ impl Conv {
         (each && self.groups == 1 && !self.slope).then_some(Linear {
             bias: self.bias,
             activation: self.activation,
-            gated: false,
             residual: self.residual,
+            ..Linear::PLAIN
         })
     }
 }

@@ -1,5 +1,6 @@
 //! What operators take at least, whatever kernel computes them: what speeds are measured by.
 
+use super::Op;
 use crate::tensor::Spec;
 
 /// Arithmetic and traffic of an operator.
@@ -39,5 +40,26 @@ impl Cost {
     pub fn functions(mut self, functions: usize) -> Self {
         self.functions = functions as u64;
         self
+    }
+}
+
+/// An operator on values of some specs, with what that takes: what a dispatch is part of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Applied {
+    /// Name of the operator.
+    pub op: &'static str,
+    /// Specs of its inputs.
+    pub inputs: Vec<Spec>,
+    /// Specs of its outputs.
+    pub outputs: Vec<Spec>,
+    /// What it takes at least; none where that depends on the values.
+    pub cost: Option<Cost>,
+}
+
+impl Applied {
+    /// An operator on inputs whose specs it accepted.
+    pub fn new(op: &dyn Op, inputs: Vec<Spec>, outputs: Vec<Spec>) -> Self {
+        let cost = (!op.cost_depends_on_values()).then(|| op.cost(&inputs, &outputs));
+        Self { op: op.name(), inputs, outputs, cost }
     }
 }

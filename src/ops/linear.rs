@@ -3,7 +3,8 @@
 
 mod cases;
 
-use super::{Cost, Expect, Op, UnaryFn};
+use super::rms_norm::normalised;
+use super::{Cost, Expect, Op, RmsNorm, UnaryFn};
 use crate::kernel::{Candidate, Caps, Family, Form, Kernel, Launch, Launches, Layout, Operand, Rule};
 use crate::kernel::{count, groups, params, row_parts, row_pitch, size_class};
 use crate::tensor::{DType, Spec, Tensor};
@@ -27,6 +28,8 @@ params!(
         output_pitch: u32,
         alpha: f32,
         beta: f32,
+        eps: f32,
+        offset: f32,
     }
 );
 
@@ -62,10 +65,23 @@ impl ResidualPlace {
     }
 }
 
+/// The norm of the rows of x in front of a linear layer: x / sqrt(mean(x²) + eps) * (gain + offset).
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputNorm {
+    /// Added to the mean of the squares.
+    #[serde(with = "super::float")]
+    pub eps: f32,
+    /// Added to the gain.
+    #[serde(with = "super::float")]
+    pub offset: f32,
+}
+
 /// y = activation(x Wᵀ + b) + residual, or activation(x Wᵀ + b + residual).
 ///
 /// Inputs in order: x f32 `[.., k]`; the weight `[n, k]` in f32, f16 or bf16; with `bias` an f32
-/// `[n]`; with `residual` an f32 of the output's shape. Output f32 `[.., n]`.
+/// `[n]`; with `norm` the gain f32 `[k]`; with `residual` an f32 of the output's shape. Output f32
+/// `[.., n]`.
 ///
 /// `gated`: the weight has n = 2 f rows, first those of the gate, then those of up, and the
 /// output is activation(gate) * up (+ residual), f32 `[.., f]` (Shazeer 2020, "GLU Variants
@@ -81,14 +97,24 @@ pub struct Linear {
     pub gated: bool,
     /// Whether a last input is added, and where; to gated layers after the gate only.
     pub residual: Option<ResidualPlace>,
+    /// Whether the rows of x are normalised first. Few rows are in the same kernel, as
+    /// ((x * gain) Wᵀ) / rms(x).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub norm: Option<InputNorm>,
 }
 
 impl Linear {
     /// x Wᵀ without anything else.
-    pub const PLAIN: Self = Self { bias: false, activation: UnaryFn::Identity, gated: false, residual: None };
+    pub const PLAIN: Self =
+        Self { bias: false, activation: UnaryFn::Identity, gated: false, residual: None, norm: None };
+
+    /// Position of the norm's gain among the inputs.
+    fn gain(&self) -> usize {
+        2 + usize::from(self.bias)
+    }
 
     fn input_count(&self) -> usize {
-        2 + usize::from(self.bias) + usize::from(self.residual.is_some())
+        self.gain() + usize::from(self.norm.is_some()) + usize::from(self.residual.is_some())
     }
 }
 
@@ -124,6 +150,10 @@ impl Op for Linear {
             inputs[2].expect_dtype(self, "the bias", &[DType::F32])?;
             inputs[2].expect_dims(self, "the bias", &[n])?;
         }
+        if self.norm.is_some() {
+            inputs[self.gain()].expect_dtype(self, "the gain", &[DType::F32])?;
+            inputs[self.gain()].expect_dims(self, "the gain", &[k])?;
+        }
         if self.gated && self.residual == Some(ResidualPlace::BeforeActivation) {
             return fail("a gated layer takes its residual after the activation".into());
         }
@@ -143,6 +173,13 @@ impl Op for Linear {
         let (kernel, selected) = FAMILY.select(caps, &problem);
         let per_block = 16 / weight.dtype.size();
         let [alpha, beta] = self.activation.arguments();
+        let normed = self.norm.is_some() && kernel.takes_norm();
+        let [eps, offset] = self.norm.map_or([0.0; 2], |norm| [norm.eps, norm.offset]);
+        let mut launches = match self.norm {
+            Some(norm) if !normed => self.norm_launches(norm, caps, inputs)?,
+            _ => Launches::default(),
+        };
+        let x = if launches.scratch.is_empty() { Operand::Input(0) } else { Operand::Scratch(0) };
         let segments = self.segments(weight, caps);
         let steps = segments.into_iter().map(|segment| {
             let params = Params {
@@ -156,12 +193,15 @@ impl Op for Linear {
                 output_pitch: count(output_pitch),
                 alpha,
                 beta,
+                eps,
+                offset,
             };
             let sums = segment.cols * if self.gated { 2 } else { 1 };
             kernel
                 .launch(caps, rows, segment.cols, self.gated)
                 .variant("value", self.value(kernel, &segment, output_pitch))
                 .variant("slope", false)
+                .variant("norm", normed)
                 .variant("weight_dtype", weight.dtype.name())
                 .variant("x_vectors", inner % per_block == 0)
                 .activation(self.activation)
@@ -169,10 +209,11 @@ impl Op for Linear {
                 .variant("gated", self.gated)
                 .variant("residual", ResidualPlace::wgsl(self.residual))
                 .params(params)
-                .bind(self.bindings(&segment))
+                .bind(self.bindings(&segment, x, normed))
                 .work((rows * sums * inner) as u64)
         });
-        Ok(Launches::from(steps.collect::<Vec<Launch>>()).selected(selected))
+        launches.steps.extend(steps);
+        Ok(launches.selected(selected))
     }
 
     fn layout(&self, input: usize) -> Layout {
@@ -196,8 +237,13 @@ impl Op for Linear {
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let (x, weight) = (inputs[0].to_f64(), inputs[1].to_f64());
         let (_, k) = inputs[0].spec().shape.rows_and_cols();
+        let (mut x, weight) = (inputs[0].to_f64(), inputs[1].to_f64());
+        if let Some(norm) = self.norm {
+            let gain = inputs[self.gain()].to_f64();
+            let rows = x.chunks_exact(k.max(1));
+            x = rows.flat_map(|row| normalised(row, &gain, norm.eps, norm.offset)).collect();
+        }
         let n = inputs[1].dims()[0];
         let bias = if self.bias { inputs[2].to_f64() } else { vec![0.0; n] };
         let residual = self.residual.map(|place| (place, inputs[inputs.len() - 1].to_f64()));
@@ -269,13 +315,31 @@ impl Linear {
         if whole && !self.gated && matches!(kernel, Choice::Rows(_)) { "vec4<f32>" } else { "f32" }
     }
 
-    fn bindings(&self, segment: &Segment) -> Vec<Operand> {
-        let mut operands = vec![Operand::Input(0), Operand::InputPart(1, segment.weight_part)];
+    /// The norm of x as a kernel of its own, into the first scratch value.
+    fn norm_launches(&self, norm: InputNorm, caps: &Caps, inputs: &[Spec]) -> Result<Launches> {
+        let op = RmsNorm { eps: norm.eps, offset: norm.offset, residual: false };
+        let operands = [inputs[0].clone(), inputs[self.gain()].clone()];
+        let mut launches = op.launch(caps, &operands, &inputs[..1])?;
+        for operand in launches.steps.iter_mut().flat_map(|step| &mut step.bindings) {
+            match operand {
+                Operand::Input(1) => *operand = Operand::Input(self.gain()),
+                Operand::Output(_) => *operand = Operand::Scratch(0),
+                _ => {}
+            }
+        }
+        launches.scratch.push(inputs[0].clone());
+        Ok(launches)
+    }
+
+    fn bindings(&self, segment: &Segment, x: Operand, normed: bool) -> Vec<Operand> {
+        let mut operands = vec![x, Operand::InputPart(1, segment.weight_part)];
         if self.gated {
             operands.push(Operand::InputPart(1, segment.up_part));
         }
-        operands.extend((2..self.input_count()).map(Operand::Input));
+        operands.extend(self.bias.then_some(Operand::Input(2)));
+        operands.extend(self.residual.map(|_| Operand::Input(self.input_count() - 1)));
         operands.push(Operand::Output(0));
+        operands.extend(normed.then(|| Operand::Input(self.gain())));
         operands
     }
 }
@@ -355,6 +419,12 @@ static FAMILY: Family<Problem, Choice> = Family {
 };
 
 impl Choice {
+    /// Whether the kernel can normalise the rows of x: where others would load their gain again
+    /// for each block of rows, a kernel of its own takes less time.
+    fn takes_norm(self) -> bool {
+        matches!(self, Self::Rows(1) | Self::Matvec(_))
+    }
+
     fn launch(self, caps: &Caps, rows: usize, cols: usize, gated: bool) -> Launch {
         // Outputs that stand for this many weight rows.
         let stored = |weight_rows: u32| if gated { weight_rows / 2 } else { weight_rows };

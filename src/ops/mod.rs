@@ -75,7 +75,7 @@ pub use cast::Cast;
 pub use concat::Concat;
 pub use conv::Conv;
 pub use conv_transpose::ConvTranspose;
-pub use cost::Cost;
+pub use cost::{Applied, Cost};
 pub use count_tokens::CountTokens;
 pub use cumsum::CumSum;
 pub use depth_space::{DepthMode, DepthToSpace, SpaceToDepth};
@@ -90,7 +90,7 @@ pub use head_norm::HeadNorm;
 pub use image::{ImageDims, ImageOrder, Window};
 pub use integer::{Integer, IntegerFn};
 pub use layer_norm::LayerNorm;
-pub use linear::{Linear, ResidualPlace};
+pub use linear::{InputNorm, Linear, ResidualPlace};
 pub use lrn::Lrn;
 pub use matmul::MatMul;
 pub use one_hot::OneHot;
@@ -197,8 +197,21 @@ pub trait Op: std::fmt::Debug + Send + Sync + std::any::Any {
     fn launch(&self, caps: &Caps, inputs: &[Spec], outputs: &[Spec]) -> Result<Launches>;
 
     /// What it takes at least; called only with specs that [`infer`](Self::infer) accepted.
+    /// Where it depends on the values (the part of a cache that is read), that is the most. What
+    /// stays in its buffer ([`aliases`](Self::aliases)) is neither read nor written as a whole.
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
-        Cost::of_traffic(inputs, outputs)
+        let moved = |specs: &[Spec], stays: &dyn Fn(usize) -> bool| -> Vec<Spec> {
+            let moved = specs.iter().enumerate().filter(|(index, _)| !stays(*index));
+            moved.map(|(_, spec)| spec.clone()).collect()
+        };
+        let inputs = moved(inputs, &|index| self.aliases().iter().any(|&(_, input)| input == index));
+        let outputs = moved(outputs, &|index| self.aliases().iter().any(|&(output, _)| output == index));
+        Cost::of_traffic(&inputs, &outputs)
+    }
+
+    /// Whether what it takes depends on the values, so that [`cost`](Self::cost) is an upper bound.
+    fn cost_depends_on_values(&self) -> bool {
+        false
     }
 
     /// How this operator wants an input to lie in memory.

@@ -4,7 +4,7 @@
 use super::cached_attention::{INACTIVE, head_pitch, padded};
 use super::cases::{Case, Random};
 use super::rope::{case_table, check_table, pairs, rotate};
-use super::{Expect, Op};
+use super::{Cost, Expect, Op};
 use crate::kernel::{Caps, Kernel, Launches, Operand, groups, params};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
@@ -120,6 +120,14 @@ impl Op for RopeCache {
             .workgroups([row_groups, count.div_ceil(row_groups), 1])
             .work(16 * vectors as u64)
             .into())
+    }
+
+    fn cost(&self, inputs: &[Spec], _: &[Spec]) -> Cost {
+        // All heads, turned or not, and only the rows of the table and the cache that they need.
+        let rows = inputs[0].shape.dims()[0] as u64;
+        let table = if self.rotary_dim > 0 { 4 * rows * self.rotary_dim as u64 } else { 0 };
+        let moved = Cost::of_traffic(&inputs[..1], &inputs[..1]);
+        Cost { read: moved.read + table + 8 * rows, ..moved }
     }
 
     fn aliases(&self) -> &'static [(usize, usize)] {

@@ -8,7 +8,7 @@ mod row;
 
 pub(crate) use distribution::draw;
 pub use distribution::{IN_PROMPT, distribution};
-pub use row::{LEAST_TEMPERATURE, ROW_WORDS, SampleRow, random_bits};
+pub use row::{LEAST_TEMPERATURE, ROW_WORDS, STEP_WORD, SampleRow, random_bits};
 
 use super::cases::{Case, Random};
 use super::{Expect, Inputs, Op};
@@ -43,11 +43,18 @@ const SOFTWARE_TOKENS: u32 = 4096;
 /// Samples a token of each row and counts it.
 ///
 /// Inputs: logits f32 `[rows, vocab]`, slots u32 `[rows]` ([`NO_SLOT`]: inactive; each slot at most
-/// once), settings u32 `[rows, 16]` (see [`SampleRow`]), counts u32 `[slots, vocab]` (a state).
-/// Outputs: u32 `[rows]`, each a token and the flag bits ([`NO_TOKEN`] for inactive rows), and the
-/// counts with the tokens of active rows counted.
+/// once), settings u32 `[rows, 16]` (see [`SampleRow`]), counts u32 `[slots, vocab]` (a state), and
+/// with `feeds` tokens and positions u32 `[rows]`. Outputs: u32 `[rows]`, each a token and the flag
+/// bits ([`NO_TOKEN`] for inactive rows), the counts with the tokens of active rows counted that
+/// have no flag, and with `feeds` settings and positions.
 #[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
-pub struct Sample;
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// Whether what the next step starts from is left where this one found it: the sampled words
+    /// take the place of the tokens, and steps and positions of active rows grow by one. A row
+    /// whose token has a flag keeps [`FLAG_INVALID`].
+    pub feeds: bool,
+}
 
 impl Sample {
     /// Invocations in a workgroup. Elsewhere than on software adapters a row is read by as many
@@ -70,7 +77,8 @@ impl Op for Sample {
     }
 
     fn infer(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
-        let [logits, slots, settings, counts] = inputs.exactly(self)?;
+        let (first, rest) = inputs.split_at(inputs.len().min(4));
+        let [logits, slots, settings, counts] = first.exactly(self)?;
         logits.expect_dtype(self, "logits", &[DType::F32])?;
         slots.expect_dtype(self, "slots", &[DType::U32])?;
         settings.expect_dtype(self, "settings", &[DType::U32])?;
@@ -81,7 +89,18 @@ impl Op for Sample {
         slots.expect_dims(self, "slots", &[rows])?;
         settings.expect_dims(self, "settings", &[rows, ROW_WORDS])?;
         expect_counts(self, counts, vocab)?;
-        Ok(vec![Spec::u32([rows]), counts.clone()])
+        if !self.feeds && rest.is_empty() {
+            return Ok(vec![Spec::u32([rows]), counts.clone()]);
+        }
+        let &[ref tokens, ref positions] = rest else {
+            let wanted = if self.feeds { 6 } else { 4 };
+            return Err(Error::op(self.name(), format!("takes {wanted} inputs, got {}", inputs.len())));
+        };
+        for (what, spec) in [("tokens", tokens), ("positions", positions)] {
+            spec.expect_dtype(self, what, &[DType::U32])?;
+            spec.expect_dims(self, what, &[rows])?;
+        }
+        Ok(vec![tokens.clone(), counts.clone(), settings.clone(), positions.clone()])
     }
 
     fn launch(&self, caps: &Caps, inputs: &[Spec], _: &[Spec]) -> Result<Launches> {
@@ -91,12 +110,15 @@ impl Op for Sample {
                 format!("{rows} rows are more than the device's {} workgroups", caps.max_workgroups);
             Error::op(self.name(), message)
         })?;
-        let bindings =
-            (0..3).map(Operand::Input).chain([Operand::Output(0), Operand::Output(1), Operand::Scratch(0)]);
+        let settings = if self.feeds { Operand::Output(2) } else { Operand::Input(2) };
+        let outputs = [Operand::Output(0), Operand::Output(1), Operand::Scratch(0)];
+        let bindings = [Operand::Input(0), Operand::Input(1), settings].into_iter().chain(outputs);
+        let bindings = bindings.chain(self.feeds.then_some(Operand::Output(3)));
         let launch = SAMPLE
             .launch()
             .variant("list", LIST)
             .variant("width", Self::width(caps, vocab))
+            .variant("feeds", self.feeds)
             .params(Params { vocab: fit(self, vocab)?, slots: fit(self, inputs[3].shape.dims()[0])? })
             .bind(bindings)
             .workgroups([rows, 1, 1])
@@ -111,12 +133,14 @@ impl Op for Sample {
     }
 
     fn aliases(&self) -> &'static [(usize, usize)] {
-        &[(1, 3)]
+        if self.feeds { &[(0, 4), (1, 3), (2, 2), (3, 5)] } else { &[(1, 3)] }
     }
 
     fn reference(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let (rows, vocab) = inputs[0].spec().shape.rows_and_cols();
-        let (logits, slots, settings) = (inputs[0].to_f32(), inputs[1].to_u32(), inputs[2].to_u32());
+        let (logits, slots, mut settings) = (inputs[0].to_f32(), inputs[1].to_u32(), inputs[2].to_u32());
+        let fed = |input: usize| if self.feeds { inputs[input].to_u32() } else { vec![0; rows] };
+        let (tokens, mut positions) = (fed(4), fed(5));
         let mut counts = inputs[3].to_u32();
         let mut sampled = vec![];
         for index in 0..rows {
@@ -127,14 +151,26 @@ impl Op for Sample {
             }
             let row = SampleRow::from_words(&settings[index * ROW_WORDS..][..ROW_WORDS]);
             let seen = &mut counts[slot * vocab..][..vocab];
-            let (token, flags) = draw(&logits[index * vocab..][..vocab], seen, &row);
-            seen[token as usize] += 1;
+            let (token, mut flags) = draw(&logits[index * vocab..][..vocab], seen, &row);
+            if tokens[index] & (FLAG_INVALID | FLAG_EMPTY) != 0 {
+                flags |= FLAG_INVALID;
+            }
+            if flags == 0 {
+                seen[token as usize] += 1;
+            }
             sampled.push(token | flags);
+            settings[index * ROW_WORDS + STEP_WORD] += 1;
+            positions[index] += 1;
         }
-        Ok(vec![
+        let mut outputs = vec![
             Tensor::from_u32([rows], &sampled),
             Tensor::from_u32(inputs[3].spec().shape.clone(), &counts),
-        ])
+        ];
+        if self.feeds {
+            outputs.push(Tensor::from_u32([rows, ROW_WORDS], &settings));
+            outputs.push(Tensor::from_u32([rows], &positions));
+        }
+        Ok(outputs)
     }
 }
 
@@ -187,7 +223,22 @@ pub(super) fn cases() -> Vec<Case> {
         300,
     ));
     cases.push(excluded_case());
+    let feeding: Vec<Case> = cases.iter().filter_map(feeding_case).collect();
+    cases.extend(feeding);
     cases
+}
+
+/// Some of the cases with tokens and positions that are moved on, one of them of a row that failed.
+fn feeding_case(case: &Case) -> Option<Case> {
+    let few = ["greedy, 7", "top-p, 1500", "plain, 257", "penalties", "excluded"];
+    few.iter().any(|part| case.name.contains(part)).then_some(())?;
+    let rows = case.inputs[0].dims()[0];
+    let mut tokens = vec![3; rows];
+    tokens[rows - 1] |= FLAG_INVALID;
+    let mut inputs = case.inputs.clone();
+    inputs.push(Tensor::from_u32([rows], &tokens));
+    inputs.push(Tensor::from_u32([rows], &vec![17; rows]));
+    Some(Case::new(format!("{}, feeding", case.name), Sample { feeds: true }, inputs))
 }
 
 fn row_words(rows: usize, row: SampleRow) -> Tensor {
@@ -202,7 +253,7 @@ fn random_case(name: String, row: SampleRow, vocab: usize) -> Case {
     counts.iter_mut().step_by(3).for_each(|count| *count |= IN_PROMPT);
     let counts = Tensor::from_u32([4, vocab], &counts);
     let slots = Tensor::from_u32([3], &[2, NO_SLOT, 0]);
-    Case::new(name, Sample, vec![logits, slots, row_words(3, row), counts])
+    Case::new(name, Sample { feeds: false }, vec![logits, slots, row_words(3, row), counts])
 }
 
 /// Equal logits: exact masses, so that even the boundary must agree.
@@ -211,7 +262,7 @@ fn flat_case(name: String, row: SampleRow) -> Case {
     let logits = Tensor::from_f32([rows, vocab], &vec![-1.25; rows * vocab]);
     let counts = Tensor::zeros(Spec::u32([rows, vocab]));
     let slots = Tensor::from_u32([rows], &[0, 1, 2, 3]);
-    Case::new(name, Sample, vec![logits, slots, row_words(rows, row), counts])
+    Case::new(name, Sample { feeds: false }, vec![logits, slots, row_words(rows, row), counts])
 }
 
 /// Rows with infinities, NaN, and nothing but minus infinity.
@@ -222,7 +273,11 @@ fn excluded_case() -> Case {
     let row = SampleRow { top_k: 2, top_p: 0.9, ..SampleRow::plain(3, 0) };
     let counts = Tensor::zeros(Spec::u32([4, 3]));
     let slots = Tensor::from_u32([4], &[3, 2, 1, 0]);
-    Case::new("sample of excluded logits", Sample, vec![logits, slots, row_words(4, row), counts])
+    Case::new(
+        "sample of excluded logits",
+        Sample { feeds: false },
+        vec![logits, slots, row_words(4, row), counts],
+    )
 }
 
 #[cfg(test)]
@@ -233,9 +288,10 @@ mod tests {
     #[test]
     fn the_shader_validates_on_all_profiles() {
         let specs = [Spec::f32([2, 100]), Spec::u32([2]), Spec::u32([2, ROW_WORDS]), Spec::u32([2, 100])];
-        let outputs = Sample.infer(&specs).unwrap();
+        let op = Sample { feeds: false };
+        let outputs = op.infer(&specs).unwrap();
         for (_, caps) in Caps::profiles() {
-            let launches = Sample.launch(&caps, &specs, &outputs).unwrap();
+            let launches = op.launch(&caps, &specs, &outputs).unwrap();
             let launch = &launches.steps[0];
             let wgsl = launch.render(&caps).unwrap();
             let (info, _) = ShaderInfo::reflect(launch.kernel, &wgsl, &caps, launch.params.fields).unwrap();
@@ -246,7 +302,7 @@ mod tests {
     #[test]
     fn shapes_that_do_not_fit_are_refused() {
         let specs = [Spec::f32([2, 100]), Spec::u32([2]), Spec::u32([2, 8]), Spec::u32([2, 100])];
-        let error = Sample.infer(&specs).unwrap_err().to_string();
+        let error = Sample { feeds: false }.infer(&specs).unwrap_err().to_string();
         assert_eq!(error, "sample: settings must have shape [2, 16], got u32[2, 8]");
     }
 }

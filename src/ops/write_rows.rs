@@ -1,7 +1,7 @@
 //! Rows of a state replaced by new ones: how a cache grows in place.
 
 use super::cases::{Case, Random};
-use super::{Expect, Inputs, Op};
+use super::{Cost, Expect, Inputs, Op};
 use crate::kernel::{Caps, Kernel, Launches, Operand, Spread, count, params};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
@@ -70,6 +70,10 @@ impl Op for WriteRows {
         };
         let bound = [Operand::Input(1), Operand::Input(2), Operand::Output(0)];
         Ok(spread.launch(&WRITE_ROWS).params(params).bind(bound).into())
+    }
+
+    fn cost(&self, inputs: &[Spec], _: &[Spec]) -> Cost {
+        Cost::of_traffic(&inputs[1..], &inputs[1..2])
     }
 
     fn aliases(&self) -> &'static [(usize, usize)] {

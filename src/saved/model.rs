@@ -5,7 +5,7 @@ use super::{ModelGraph, Output, PortInfo, SavedFiles};
 use crate::element::{OnnxTensor, from_device, to_device};
 use crate::gpu::Gpu;
 use crate::graph::Source;
-use crate::session::{PlanId, Session, StepTime};
+use crate::session::{PlanId, Session};
 use crate::tensor::Tensor;
 use crate::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
@@ -97,17 +97,6 @@ impl SavedModel {
         let given = self.given(inputs)?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.execute(&mut state, &given, cancelled)
-    }
-
-    /// Runs the model, and once more to see when each dispatch of a run takes place, each alone.
-    ///
-    /// # Errors
-    /// Those of [`run`](Self::run), and [`Error::Unsupported`] where the device has no timestamps.
-    pub fn profile(&self, inputs: &[(&str, OnnxTensor)]) -> Result<Vec<StepTime>> {
-        let given = self.given(inputs)?;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        self.execute(&mut state, &given, &|| false)?;
-        state.plans.get(&given.0).map_or_else(|| Ok(Vec::new()), |plan| state.session.profile(*plan))
     }
 
     /// The graph for these inputs.

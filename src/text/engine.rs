@@ -1,6 +1,8 @@
 //! Runs a decoder: token ids in, next tokens or logits out, with the cache of keys and values on
 //! the device. Knows slots and positions, no text.
 
+mod steps;
+
 use super::sampling::sampled_token;
 use crate::cancel::CancelToken;
 use crate::gpu::Gpu;
@@ -8,11 +10,12 @@ use crate::graph::Graph;
 use crate::models::config::DecoderConfig;
 use crate::models::decoder::{Decoder, LogitRows, Run};
 use crate::nn::WeightTypes;
-use crate::ops::{INACTIVE, ROW_WORDS, SampleRow};
+use crate::ops::{INACTIVE, SampleRow};
 use crate::session::{NoWeights, PlanId, Progress, Session, WeightRows};
 use crate::tensor::{DType, Tensor};
 use crate::{Error, Result};
 use std::collections::{HashMap, HashSet};
+use steps::Steps;
 
 /// Row counts of the plans that process prompts.
 const PROMPT_ROWS: [usize; 5] = [1, 8, 32, 128, 512];
@@ -33,7 +36,7 @@ pub struct EngineOptions {
 }
 
 /// One token of a sequence to decode.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DecodeRow {
     /// Slot of the sequence.
     pub slot: usize,
@@ -54,6 +57,11 @@ pub struct Engine {
     options: EngineOptions,
     plans: HashMap<Run, PlanId>,
     weight_bytes_per_token: u64,
+    steps: Steps,
+    /// Whether half precision gave logits that are no numbers, so that all is computed in f32.
+    in_f32: bool,
+    /// Test hook: the next sampled word is taken for one of such logits.
+    doubted: bool,
 }
 
 /// The dtypes that graphs found for their matrices, so that later graphs find the same.
@@ -115,7 +123,8 @@ impl Engine {
         let mut session = Session::new(gpu, options.memory_budget);
         let ids = session.add(graphs, weights, progress)?;
         let plans = runs.into_iter().zip(ids).collect();
-        Ok(Self { session, decoder, types, options, plans, weight_bytes_per_token })
+        let (steps, in_f32, doubted) = (Steps::default(), false, false);
+        Ok(Self { session, decoder, types, options, plans, weight_bytes_per_token, steps, in_f32, doubted })
     }
 
     /// The decoder's configuration.
@@ -164,7 +173,35 @@ impl Engine {
     /// # Errors
     /// When the device is lost.
     pub fn reset_counts(&mut self, slot: usize) -> Result<()> {
+        self.steps.forget(slot);
         self.session.clear_state_slot("counts", slot)
+    }
+
+    /// Whether logits were NaN or infinite, were computed again in f32, and all is since then.
+    pub fn fell_back_to_f32(&self) -> bool {
+        self.in_f32
+    }
+
+    /// Test hook: takes the next sampled token for one of logits that are no numbers.
+    #[doc(hidden)]
+    pub fn doubt_next_token(&mut self) {
+        self.doubted = true;
+    }
+
+    /// Makes plans without half precision from now on; says whether they may differ from those so
+    /// far.
+    fn fall_back_to_f32(&mut self) -> bool {
+        if self.in_f32 {
+            return false;
+        }
+        log::warn!(
+            "the logits contain NaN or infinity: they are computed again in f32, and all that follows"
+        );
+        self.in_f32 = true;
+        self.session.use_caps(self.gpu().caps().clone().without_half_precision());
+        // Plans so far keep the weights resident.
+        self.plans.clear();
+        true
     }
 
     fn check_ids(&self, ids: &[u32]) -> Result<()> {
@@ -192,7 +229,7 @@ impl Engine {
     }
 
     /// Processes the tokens of one sequence from position `start` on, and samples the token that
-    /// follows the last of them.
+    /// follows the last of them. If the logits are no numbers, once more in f32.
     ///
     /// # Errors
     /// [`Error::ContextOverflow`], [`Error::Request`] for ids outside the vocabulary,
@@ -208,6 +245,25 @@ impl Engine {
     ) -> Result<u32> {
         self.check_ids(ids)?;
         self.check_context(start + ids.len())?;
+        let _span = self.gpu().span("prompt").with("tokens", ids.len());
+        self.steps.forget(slot);
+        let word = self.prompt_word(slot, ids, start, sampling, cancel)?;
+        let is_valid = sampled_token(word).is_ok() && !std::mem::take(&mut self.doubted);
+        if is_valid || !self.fall_back_to_f32() {
+            return sampled_token(word);
+        }
+        sampled_token(self.prompt_word(slot, ids, start, sampling, cancel)?)
+    }
+
+    /// The sampled word after a prompt.
+    fn prompt_word(
+        &mut self,
+        slot: usize,
+        ids: &[u32],
+        start: usize,
+        sampling: SampleRow,
+        cancel: &CancelToken,
+    ) -> Result<u32> {
         let mut done = 0;
         loop {
             let rows = self.piece_rows(ids.len() - done, usize::MAX);
@@ -229,45 +285,8 @@ impl Engine {
                 ("settings", bytemuck::cast_slice(&settings)),
             ]);
             let next = self.session.run(plan, &given, &["next"], &|| cancel.is_cancelled())?;
-            return Ok(sampled_tokens(&next[0])?[0]);
+            return Ok(next[0].to_u32()[0]);
         }
-    }
-
-    /// Decodes one token of each sequence and samples the ones that follow.
-    ///
-    /// # Errors
-    /// As [`prompt`](Self::prompt), and [`Error::Request`] for more rows than slots.
-    pub fn decode(&mut self, rows: &[DecodeRow], cancel: &CancelToken) -> Result<Vec<u32>> {
-        for row in rows {
-            self.check_ids(&[row.token])?;
-            self.check_context(row.position + 1)?;
-        }
-        let count = DECODE_ROWS.into_iter().find(|&count| count >= rows.len());
-        let Some(count) = count.filter(|_| rows.len() <= self.slots()) else {
-            let slots = self.slots();
-            return Err(Error::Request(format!(
-                "{} sequences at a time, there are {slots} slots",
-                rows.len()
-            )));
-        };
-        let plan = self.plan(run(count, false, LogitRows::All, true))?;
-        let (mut tokens, mut positions) = (vec![0u32; count], vec![0u32; count]);
-        let (mut slots, mut settings) = (vec![INACTIVE; count], vec![0u32; count * ROW_WORDS]);
-        for (index, row) in rows.iter().enumerate() {
-            (tokens[index], positions[index], slots[index]) =
-                (row.token, as_u32(row.position), as_u32(row.slot));
-            settings[index * ROW_WORDS..][..ROW_WORDS].copy_from_slice(&row.sampling.to_words());
-        }
-        let given: [(&str, &[u8]); 4] = [
-            ("tokens", bytemuck::cast_slice(&tokens)),
-            ("positions", bytemuck::cast_slice(&positions)),
-            ("slots", bytemuck::cast_slice(&slots)),
-            ("settings", bytemuck::cast_slice(&settings)),
-        ];
-        let next = self.session.run(plan, &given, &["next"], &|| cancel.is_cancelled())?;
-        let mut sampled = sampled_tokens(&next[0])?;
-        sampled.truncate(rows.len());
-        Ok(sampled)
     }
 
     /// Logits of every token of a sequence, f32 `[vocab]` each, given to `each` with its index.
@@ -284,6 +303,8 @@ impl Engine {
     ) -> Result<()> {
         self.check_ids(ids)?;
         self.check_context(start + ids.len())?;
+        self.steps.forget(slot);
+        let _span = self.gpu().span("logits").with("tokens", ids.len());
         let vocab = self.config().vocab_size as usize;
         let most = LOGITS_BYTES / (vocab * 4);
         let mut done = 0;
@@ -294,6 +315,10 @@ impl Engine {
             let plan = self.plan(run(rows, true, LogitRows::All, false))?;
             let logits = self.session.run(plan, &inputs.given(), &["logits"], &|| cancel.is_cancelled())?;
             let logits = logits[0].to_f32();
+            let broken = logits.iter().any(|logit| !logit.is_finite() && *logit != f32::NEG_INFINITY);
+            if broken && self.fall_back_to_f32() {
+                continue;
+            }
             for (index, row) in logits.chunks_exact(vocab).take(piece.len()).enumerate() {
                 each(done + index, row)?;
             }
@@ -310,6 +335,7 @@ impl Engine {
     pub fn hidden_states(&mut self, ids: &[u32]) -> Result<Vec<Tensor>> {
         self.check_ids(ids)?;
         self.check_context(ids.len())?;
+        self.steps.forget(0);
         let plan = self.plan(Run { hidden: true, ..run(ids.len(), true, LogitRows::All, false) })?;
         let inputs = PieceInputs::new(0, ids, 0, ids.len());
         let names: Vec<String> = (0..=self.config().layers).map(|layer| format!("hidden.{layer}")).collect();
@@ -346,11 +372,6 @@ impl PieceInputs {
 
 fn as_u32(value: usize) -> u32 {
     u32::try_from(value).expect("positions and slots are below the context, which is a u32")
-}
-
-/// Tokens of the sampler's output.
-fn sampled_tokens(next: &Tensor) -> Result<Vec<u32>> {
-    next.to_u32().into_iter().map(sampled_token).collect()
 }
 
 /// Names and device dtypes of a graph's matrices.

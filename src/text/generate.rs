@@ -142,6 +142,9 @@ pub struct Generation {
     pub finish_reason: FinishReason,
     /// How long it took.
     pub timing: Timing,
+    /// Whether logits were NaN or infinite in half precision, now or earlier, so that it was
+    /// computed in f32.
+    pub in_f32: bool,
 }
 
 /// Several texts generated together: each step decodes one token of every unfinished one.
@@ -202,7 +205,9 @@ impl Batch {
         let started = Instant::now();
         let rows: Vec<DecodeRow> = active.iter().map(|&index| self.decode_row(index)).collect();
         let cancel = self.shared_cancel(&active);
-        let decoded = self.model.engine().decode(&rows, &cancel);
+        let context = self.model.context();
+        let more = active.iter().any(|&index| self.sequences[index].may_go_on(context));
+        let decoded = self.model.engine().decode(&rows, more, &cancel);
         let tokens = match decoded {
             Ok(tokens) => tokens,
             Err(Error::Cancelled) => {
@@ -212,7 +217,7 @@ impl Batch {
             Err(error) => return Err(error),
         };
         let elapsed = started.elapsed();
-        let context = self.model.context();
+        let _span = self.model.gpu().span("text of tokens");
         for (index, token) in active.into_iter().zip(tokens) {
             let sequence = &mut self.sequences[index];
             sequence.timing.decode += elapsed;
@@ -278,7 +283,8 @@ impl Batch {
 
     /// The texts, by index. Unfinished ones end as cancelled.
     pub fn into_generations(self) -> Vec<Generation> {
-        self.sequences.into_iter().map(Sequence::into_generation).collect()
+        let in_f32 = self.model.engine().fell_back_to_f32();
+        self.sequences.into_iter().map(|sequence| sequence.into_generation(in_f32)).collect()
     }
 }
 

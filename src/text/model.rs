@@ -127,6 +127,7 @@ impl ModelBuilder {
 
     fn load_folder(mut self, folder: &Path) -> Result<TextModel> {
         let started = Instant::now();
+        let _span = self.gpu.as_ref().map(|gpu| gpu.span("load"));
         let config = DecoderConfig::load(folder)?;
         let generation = GenerationConfig::load(folder, config.vocab_size)?;
         let tokenizer = load_tokenizer(folder, &config, &generation)?;
@@ -338,6 +339,7 @@ impl TextModel {
     /// [`Error::Request`] when there is not a single token, or text is given to a model without
     /// tokenizer.
     pub fn prompt_ids(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+        let _span = self.gpu().span("tokenize");
         prompt_ids(self.tokenizer(), prompt)
     }
 

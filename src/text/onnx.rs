@@ -161,7 +161,7 @@ impl OnnxTextModel {
                 Err(error) => return Err(error),
             }
         }
-        Ok(sequence.into_generation())
+        Ok(sequence.into_generation(false))
     }
 
     /// Draws the next token; `counts` are those of the tokens so far.

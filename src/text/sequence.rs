@@ -46,14 +46,15 @@ impl Sequence {
         })
     }
 
-    /// The text; as cancelled where it is not finished.
-    pub(super) fn into_generation(self) -> Generation {
+    /// The text; as cancelled where it is not finished. `in_f32` says how its logits were computed.
+    pub(super) fn into_generation(self, in_f32: bool) -> Generation {
         Generation {
             prompt_ids: self.ids[..self.prompt_length].to_vec(),
             ids: self.ids[self.prompt_length..].to_vec(),
             text: self.text,
             finish_reason: self.finished.unwrap_or(FinishReason::Cancelled),
             timing: self.timing,
+            in_f32,
         }
     }
 
@@ -63,6 +64,11 @@ impl Sequence {
 
     pub(super) fn is_pending(&self) -> bool {
         self.generated() == 0 && self.finished.is_none()
+    }
+
+    /// Whether a token follows the next one, unless that ends the text.
+    pub(super) fn may_go_on(&self, context: usize) -> bool {
+        self.generated() + 1 < self.options.max_tokens && self.ids.len() < context
     }
 
     pub(super) fn step(&self) -> u32 {

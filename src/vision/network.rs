@@ -156,6 +156,7 @@ impl Network {
         budget: Option<u64>,
         progress: &mut Progress<'_>,
     ) -> Result<Self> {
+        let _span = gpu.span("load");
         let checkpoint = files.checkpoint(dtype);
         let (n, size) = (batch.max(1), files.first_size());
         let graph = files.graph(&checkpoint, n, size)?;
@@ -183,13 +184,18 @@ impl Network {
     /// [`Error::Cancelled`], or what the device says.
     pub(super) fn run(&self, photos: &[Photo], cancel: &CancelToken) -> Result<Vec<Result<Output>>> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let _span = self.gpu.span("photos").with("count", photos.len());
         let mut outputs = Vec::with_capacity(photos.len());
         for part in photos.chunks(self.batch) {
             let mut prepared = Vec::with_capacity(part.len());
-            for image in read_all(part, self.limits) {
+            let span = self.gpu.span("read photos").with("count", part.len());
+            let images = read_all(part, self.limits);
+            drop(span);
+            for image in images {
                 if cancel.is_cancelled() {
                     return Err(Error::Cancelled);
                 }
+                let _span = self.gpu.span("preprocess");
                 let pixels = image.and_then(|image| {
                     let pixels = running.preprocessor.run(&image, &|| cancel.is_cancelled())?;
                     Ok((pixels, [image.height(), image.width()]))
@@ -265,6 +271,7 @@ impl Network {
                 plan
             }
         };
+        let _span = self.gpu.span("network").with("count", photos.len());
         let inputs = [("pixels", &photos.concat()[..])];
         let output = running.session.run(plan, &inputs, &[OUTPUT], &|| cancel.is_cancelled())?.remove(0);
         let values = output.to_f32();

@@ -8,6 +8,7 @@ use crate::convert::ConvertArgs;
 use crate::detect::DetectArgs;
 use crate::graph::GraphArgs;
 use crate::network::{PreprocessFlags, parse_architecture};
+use crate::profile::ProfileFlags;
 use crate::run::RunArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -174,6 +175,8 @@ pub(crate) struct GenerateArgs {
     pub(crate) model: ModelFlags,
     #[command(flatten)]
     pub(crate) sampling: SamplingFlags,
+    #[command(flatten)]
+    pub(crate) profile: ProfileFlags,
 }
 
 const GENERATE_EXAMPLES: &str = "\
@@ -182,6 +185,7 @@ Examples:
   wginfer generate ./my-model \"def fibonacci(n):\" --temperature 0 --stop \"\\n\\n\"
   echo \"Dear Sir,\" | wginfer generate ./my-model - --seed 7 --json
   wginfer generate ./my-model --prompt-ids 1,9,14
+  wginfer generate \"Once upon a time\" --profile trace.json --top
   wginfer generate ./my-model/model.onnx --prompt-ids 1,9,14
 
 A decoder in the ONNX format (past_key_values.* in, present.* out) is a .onnx file, or a folder with
@@ -209,6 +213,8 @@ pub(crate) struct ChatArgs {
     pub(crate) model: ModelFlags,
     #[command(flatten)]
     pub(crate) sampling: SamplingFlags,
+    #[command(flatten)]
+    pub(crate) profile: ProfileFlags,
 }
 
 const CHAT_EXAMPLES: &str = "\
@@ -242,6 +248,8 @@ pub(crate) struct ScoreArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) model: ModelFlags,
+    #[command(flatten)]
+    pub(crate) profile: ProfileFlags,
 }
 
 const SCORE_EXAMPLES: &str = "\

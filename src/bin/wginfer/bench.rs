@@ -2,14 +2,16 @@
 
 use crate::args::{DTypeName, GlobalFlags};
 use crate::bench_onnx::{self, OnnxArgs};
-use crate::bench_output::{MeasureFlags, Reports, expect_folder, write_file};
+use crate::bench_output::{MeasureFlags, Reports, write_file};
 use crate::failure::Failure;
 use crate::model;
+use crate::profile::{ProfileFlags, Profiling};
+use crate::terminal::expect_folder;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
-use wginfer::bench::{ImageShape, KernelReport, Limits, ModelShape, TextReport, VisionReport};
+use wginfer::bench::{ImageShape, KernelReport, Limits, ModelShape, TextReport, TextRuns, VisionReport};
 use wginfer::bench::{measure_image_model, measure_image_shape, measure_kernels};
 use wginfer::bench::{measure_limits, measure_model, measure_shape, roofline};
 use wginfer::tensor::DType;
@@ -59,8 +61,13 @@ struct TextArgs {
     /// Dtype of the matrices on the GPU [default: that of the files; f32 for a shape]
     #[arg(long, value_enum)]
     dtype: Option<DTypeName>,
+    /// The only length of prompts and contexts [default: 16, 128 and 512]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
+    length: Option<u32>,
     #[command(flatten)]
     measure: MeasureFlags,
+    #[command(flatten)]
+    profile: ProfileFlags,
 }
 
 #[derive(Debug, Args)]
@@ -76,6 +83,8 @@ struct VisionArgs {
     dtype: Option<DTypeName>,
     #[command(flatten)]
     measure: MeasureFlags,
+    #[command(flatten)]
+    profile: ProfileFlags,
 }
 
 #[derive(Debug, Args)]
@@ -99,8 +108,10 @@ struct LimitsArgs {
 /// Runs the command. `started` is when the process began.
 pub(crate) fn run(args: &BenchArgs, global: &GlobalFlags, started: Instant) -> Result<ExitCode, Failure> {
     match &args.what {
-        What::Text(args) => text(args, global, started),
-        What::Vision(args) => vision(args, global, started),
+        What::Text(args) => args.profile.around(started, |profiling| text(args, global, started, profiling)),
+        What::Vision(args) => {
+            args.profile.around(started, |profiling| vision(args, global, started, profiling))
+        }
         What::Kernels(args) => kernels(args, global),
         What::Limits(args) => {
             let mut reports = Reports::of::<Limits>(&args.measure)?;
@@ -108,7 +119,9 @@ pub(crate) fn run(args: &BenchArgs, global: &GlobalFlags, started: Instant) -> R
             reports.finish()?;
             Ok(ExitCode::SUCCESS)
         }
-        What::Onnx(args) => bench_onnx::run(args, global, started),
+        What::Onnx(args) => {
+            args.profile.around(started, |profiling| bench_onnx::run(args, global, started, profiling))
+        }
     }
 }
 
@@ -127,7 +140,12 @@ fn kernels(args: &KernelsArgs, global: &GlobalFlags) -> Result<ExitCode, Failure
     Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn vision(args: &VisionArgs, global: &GlobalFlags, started: Instant) -> Result<ExitCode, Failure> {
+fn vision(
+    args: &VisionArgs,
+    global: &GlobalFlags,
+    started: Instant,
+    profiling: &mut Profiling,
+) -> Result<ExitCode, Failure> {
     let (dtype, measure) = (args.dtype.map(DType::from), &args.measure);
     let shapes = match (&args.model, &args.shape) {
         (Some(_), _) => Vec::new(),
@@ -138,13 +156,14 @@ fn vision(args: &VisionArgs, global: &GlobalFlags, started: Instant) -> Result<E
     };
     let mut reports = Reports::of::<VisionReport>(measure)?;
     if let Some(model) = &args.model {
-        let gpu = measure.open(global)?;
+        let gpu = measure.open_recorded(global, profiling)?;
         reports.show(&measure_image_model(&gpu, model, dtype, measure.runs, started)?)?;
     }
     let mut started = started;
     for shape in shapes {
         // Each network gets a device of its own, so that its first output compiles its shaders.
-        let (gpu, dtype) = (measure.open(global)?, dtype.unwrap_or(DType::F32));
+        let gpu = measure.open_recorded(global, profiling)?;
+        let dtype = dtype.unwrap_or(DType::F32);
         reports.show(&measure_image_shape(&gpu, shape, dtype, measure.runs, started)?)?;
         started = Instant::now();
     }
@@ -152,17 +171,23 @@ fn vision(args: &VisionArgs, global: &GlobalFlags, started: Instant) -> Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(args: &TextArgs, global: &GlobalFlags, started: Instant) -> Result<ExitCode, Failure> {
-    let (dtype, runs) = (args.dtype.map(DType::from), args.measure.runs);
+fn text(
+    args: &TextArgs,
+    global: &GlobalFlags,
+    started: Instant,
+    profiling: &mut Profiling,
+) -> Result<ExitCode, Failure> {
+    let dtype = args.dtype.map(DType::from);
+    let runs = TextRuns { runs: args.measure.runs, length: args.length.map(|length| length as usize) };
     let shape = args.shape.as_deref().map(ModelShape::named).transpose();
     let shape = shape.map_err(|error| Failure::Usage(error.to_string()))?;
     let mut reports = Reports::of::<TextReport>(&args.measure)?;
     if let Some(shape) = shape {
-        let gpu = args.measure.open(global)?;
+        let gpu = args.measure.open_recorded(global, profiling)?;
         reports.show(&measure_shape(&gpu, shape, dtype.unwrap_or(DType::F32), runs, started)?)?;
     } else {
         let folder = model::find_folder(args.model.as_deref(), global)?;
-        let mut builder = TextModel::builder().gpu(&args.measure.open(global)?);
+        let mut builder = TextModel::builder().gpu(&args.measure.open_recorded(global, profiling)?);
         if let Some(dtype) = dtype {
             builder = builder.dtype(dtype);
         }

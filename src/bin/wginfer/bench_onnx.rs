@@ -5,6 +5,7 @@ use crate::bench_output::{MeasureFlags, Reports};
 use crate::failure::Failure;
 use crate::npy::{self, Archive};
 use crate::onnx_inputs::{InputFlags, collect_or_random};
+use crate::profile::{ProfileFlags, Profiling};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,15 +33,22 @@ pub(crate) struct OnnxArgs {
     tolerance: f64,
     #[command(flatten)]
     measure: MeasureFlags,
+    #[command(flatten)]
+    pub(crate) profile: ProfileFlags,
 }
 
 /// Runs the command. `started` is when the process began.
-pub(crate) fn run(args: &OnnxArgs, global: &GlobalFlags, started: Instant) -> Result<ExitCode, Failure> {
+pub(crate) fn run(
+    args: &OnnxArgs,
+    global: &GlobalFlags,
+    started: Instant,
+    profiling: &mut Profiling,
+) -> Result<ExitCode, Failure> {
     let (mut started, mut wrong) = (started, false);
     let mut reports = Reports::of::<OnnxSpeed>(&args.measure)?;
     for path in &args.models {
         // Each model gets a device of its own, so that its first result compiles its shaders.
-        let report = measure(path, args, global, started)?;
+        let report = measure(path, (args, profiling), global, started)?;
         wrong |= !report.mismatches.is_empty();
         reports.show(&report)?;
         started = Instant::now();
@@ -51,12 +59,12 @@ pub(crate) fn run(args: &OnnxArgs, global: &GlobalFlags, started: Instant) -> Re
 
 fn measure(
     path: &Path,
-    args: &OnnxArgs,
+    (args, profiling): (&OnnxArgs, &mut Profiling),
     global: &GlobalFlags,
     started: Instant,
 ) -> Result<OnnxSpeed, Failure> {
     let loading = Instant::now();
-    let gpu = args.measure.open(global)?;
+    let gpu = args.measure.open_recorded(global, profiling)?;
     let model = OnnxModel::load_with(path, &gpu, &OnnxOptions::default())?;
     let load_seconds = loading.elapsed().as_secs_f64();
     let inputs = collect_or_random(&model.inputs(), &args.inputs, &args.case)?;

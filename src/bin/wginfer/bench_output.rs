@@ -2,9 +2,11 @@
 
 use crate::args::{FormName, GlobalFlags};
 use crate::failure::Failure;
-use crate::terminal;
+use crate::profile::Profiling;
+use crate::terminal::{self, expect_folder};
 use clap::Args;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use wginfer::bench::{Comparison, Record, Report};
 use wginfer::doctor::caps_with_form;
 use wginfer::gpu::{Gpu, GpuOptions};
@@ -44,22 +46,20 @@ impl MeasureFlags {
         Ok(gpu.with_caps(caps))
     }
 
+    /// The same, recorded where a profile is asked for.
+    pub(crate) fn open_recorded(
+        &self,
+        global: &GlobalFlags,
+        profiling: &mut Profiling,
+    ) -> Result<Gpu, Failure> {
+        let begin = Instant::now();
+        let gpu = self.open(global)?;
+        profiling.attach(&gpu, begin);
+        Ok(gpu)
+    }
+
     fn prints_json(&self) -> bool {
         self.json.as_deref() == Some("-")
-    }
-}
-
-/// Fails where a file could not be written, before anything is measured.
-pub(crate) fn expect_folder(file: &Path) -> Result<(), Failure> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    match folder {
-        Some(folder) if !folder.is_dir() => {
-            Err(Failure::Other(format!("{}: there is no folder {}", file.display(), folder.display())))
-        }
-        _ if file.is_dir() => {
-            Err(Failure::Other(format!("{}: expected a file, got a folder", file.display())))
-        }
-        _ => Ok(()),
     }
 }
 

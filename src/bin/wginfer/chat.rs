@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::generate::{check_sampling, random_seed, say_settings};
 use crate::interrupt::Interrupt;
 use crate::model;
+use crate::profile::Profiling;
 use crate::terminal::{self, note};
 use std::io::{self, BufRead, IsTerminal};
 use std::process::ExitCode;
@@ -36,7 +37,11 @@ enum Input {
 const ANSWER_TOKENS: usize = 1024;
 
 /// Runs the command.
-pub(crate) fn run(args: &ChatArgs, global: &GlobalFlags) -> Result<ExitCode, Failure> {
+pub(crate) fn run(
+    args: &ChatArgs,
+    global: &GlobalFlags,
+    profiling: &mut Profiling,
+) -> Result<ExitCode, Failure> {
     let seed = random_seed();
     check_sampling(&args.sampling.over(SamplingSettings::default(), seed))?;
     let folder = model::find_folder(args.model_name.as_deref(), global)?;
@@ -48,7 +53,7 @@ pub(crate) fn run(args: &ChatArgs, global: &GlobalFlags) -> Result<ExitCode, Fai
         error => error.into(),
     })?;
     let interrupt = Interrupt::install()?;
-    let gpu = model::open_gpu(global, args.model.checked, false)?;
+    let gpu = model::open_recorded(global, args.model.checked, false, profiling)?;
     let model = model::load(&folder, &gpu, &args.model, global)?;
     let defaults = model.default_options();
     let mut stop = [defaults.stop.as_slice(), &args.stop].concat();

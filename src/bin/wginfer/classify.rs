@@ -4,6 +4,7 @@ use crate::args::{GlobalFlags, parse_count};
 use crate::failure::{Failure, INTERRUPTED};
 use crate::interrupt::Interrupt;
 use crate::network::{self, MODEL_HELP, NetworkFlags, photo_error, report_failures};
+use crate::profile::{ProfileFlags, Profiling};
 use crate::terminal::{self, count_bar, note, printable};
 use crate::{model, npy, terminal::bytes};
 use clap::Args;
@@ -59,6 +60,20 @@ pub(crate) struct ClassifyArgs {
     json: bool,
     #[command(flatten)]
     network: NetworkFlags,
+    /// Write when everything ran, on the host and on the GPU, to a file of trace events for
+    /// Perfetto (ui.perfetto.dev) or chrome://tracing
+    #[arg(long, value_name = "TRACE.json")]
+    profile: Option<PathBuf>,
+    /// Print the N kernels that took longest to standard error [N left out: 10]; --top counts
+    /// classes here
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "10", value_parser = parse_count)]
+    top_kernels: Option<usize>,
+}
+
+impl ClassifyArgs {
+    pub(crate) fn profile(&self) -> ProfileFlags {
+        ProfileFlags { profile: self.profile.clone(), top: self.top_kernels }
+    }
 }
 
 /// What `--json` prints.
@@ -109,13 +124,17 @@ struct Done {
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &ClassifyArgs, global: &GlobalFlags) -> Result<ExitCode, Failure> {
+pub(crate) fn run(
+    args: &ClassifyArgs,
+    global: &GlobalFlags,
+    profiling: &mut Profiling,
+) -> Result<ExitCode, Failure> {
     let (name, photos) = network::split_words(&args.model_and_photos)?;
-    network::check_folder_of(args.logits.as_deref())?;
+    args.logits.as_deref().map_or(Ok(()), terminal::expect_folder)?;
     let path = network::find(name.as_deref(), DIGITS, global)?;
     let interrupt = Interrupt::install()?;
     let loading = Instant::now();
-    let gpu = model::open_gpu(global, args.network.checked, args.json)?;
+    let gpu = model::open_recorded(global, args.network.checked, args.json, profiling)?;
     let batch = args.batch.unwrap_or(DEFAULT_BATCH).min(photos.len());
     let model = args.network.builder(&gpu, batch, global).classifier(&path)?;
     let load_s = loading.elapsed().as_secs_f64();

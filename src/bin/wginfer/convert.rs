@@ -39,7 +39,7 @@ pub(crate) struct ConvertArgs {
 
 /// Runs the command.
 pub(crate) fn run(args: &ConvertArgs, global: &GlobalFlags) -> Result<ExitCode, Failure> {
-    crate::network::check_folder_of(Some(&args.to))?;
+    terminal::expect_folder(&args.to)?;
     let started = Instant::now();
     let done = convert(&args.model, &args.to, &sets(&args.shape), OnnxLimits::default())?;
     if args.json {

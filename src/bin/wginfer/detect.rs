@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::model;
 use crate::network::{self, MODEL_HELP, NetworkFlags, photo_error};
+use crate::profile::{ProfileFlags, Profiling};
 use crate::terminal::{self, bytes, note, printable, table};
 use clap::Args;
 use serde::Serialize;
@@ -50,6 +51,8 @@ pub(crate) struct DetectArgs {
     json: bool,
     #[command(flatten)]
     network: NetworkFlags,
+    #[command(flatten)]
+    pub(crate) profile: ProfileFlags,
 }
 
 /// What `--json` prints.
@@ -101,18 +104,22 @@ impl DetectArgs {
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &DetectArgs, global: &GlobalFlags) -> Result<ExitCode, Failure> {
+pub(crate) fn run(
+    args: &DetectArgs,
+    global: &GlobalFlags,
+    profiling: &mut Profiling,
+) -> Result<ExitCode, Failure> {
     let (name, photos) = network::split_words(&args.model_and_photo)?;
     let [photo] = photos.as_slice() else {
         return Err(Failure::Usage(format!("expected one photo, got {}", photos.len())));
     };
-    network::check_folder_of(args.out.as_deref())?;
+    args.out.as_deref().map_or(Ok(()), terminal::expect_folder)?;
     let path = network::find(name.as_deref(), DIGITS, global)?;
     let notes: Vec<String> = name.is_none().then(|| DIGITS_NOTE.to_owned()).into_iter().collect();
     let interrupt = Interrupt::install()?;
     let mut image = Image::open(photo).map_err(|error| Failure::Other(photo_error(photo, &error)))?;
     let loading = Instant::now();
-    let gpu = model::open_gpu(global, args.network.checked, args.json)?;
+    let gpu = model::open_recorded(global, args.network.checked, args.json, profiling)?;
     let model = args.network.builder(&gpu, 1, global).detector(&path)?;
     let load_s = loading.elapsed().as_secs_f64();
     log::info!("{}: {}", model.architecture().name(), model.preprocess());

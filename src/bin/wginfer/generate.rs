@@ -3,6 +3,7 @@
 use crate::args::{GenerateArgs, GlobalFlags};
 use crate::failure::{Failure, INTERRUPTED};
 use crate::interrupt::Interrupt;
+use crate::profile::Profiling;
 use crate::terminal::{self, note};
 use crate::{model, terminal::bytes};
 use serde::Serialize;
@@ -23,6 +24,8 @@ struct Report<'a> {
     ids: &'a [u32],
     text: &'a str,
     finish_reason: FinishReason,
+    /// Whether half precision gave logits that are no numbers.
+    in_f32: bool,
     seed: u64,
     sampling: SamplingSettings,
     context: usize,
@@ -58,7 +61,12 @@ impl std::fmt::Display for Statistics {
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &GenerateArgs, global: &GlobalFlags, started: Instant) -> Result<ExitCode, Failure> {
+pub(crate) fn run(
+    args: &GenerateArgs,
+    global: &GlobalFlags,
+    started: Instant,
+    profiling: &mut Profiling,
+) -> Result<ExitCode, Failure> {
     let by_flag = args.prompt_ids.is_some().then_some("--prompt-ids");
     let (name, text) = model::split_words(&args.model_and_prompt, by_flag, "the prompt")?;
     let seed = random_seed();
@@ -70,7 +78,7 @@ pub(crate) fn run(args: &GenerateArgs, global: &GlobalFlags, started: Instant) -
     let path = model::find(name.as_deref(), global)?;
     let interrupt = Interrupt::install()?;
     let loading = Instant::now();
-    let gpu = model::open_gpu(global, args.model.checked, args.json)?;
+    let gpu = model::open_recorded(global, args.model.checked, args.json, profiling)?;
     let (mut model, path) = Model::load(path, &gpu, args, global)?;
     let load_s = loading.elapsed().as_secs_f64();
     let defaults = model.default_options();
@@ -102,6 +110,7 @@ pub(crate) fn run(args: &GenerateArgs, global: &GlobalFlags, started: Instant) -
             ids: &generation.ids,
             text: &generation.text,
             finish_reason: generation.finish_reason,
+            in_f32: generation.in_f32,
             seed: options.sampling.seed,
             sampling: options.sampling,
             context: model.context(),

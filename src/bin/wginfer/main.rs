@@ -24,6 +24,7 @@ mod model;
 mod network;
 mod npy;
 mod onnx_inputs;
+mod profile;
 mod run;
 mod runnable;
 mod score;
@@ -41,12 +42,14 @@ fn main() -> ExitCode {
     start_log(&cli.global);
     let global = &cli.global;
     let done = match &cli.command {
-        Command::Generate(args) => generate::run(args, global, started),
-        Command::Chat(args) => chat::run(args, global),
-        Command::Score(args) => score::run(args, global),
-        Command::Classify(args) => classify::run(args, global),
-        Command::Detect(args) => detect::run(args, global),
-        Command::Run(args) => run::run(args, global, started),
+        Command::Generate(args) => {
+            args.profile.around(started, |it| generate::run(args, global, started, it))
+        }
+        Command::Chat(args) => args.profile.around(started, |it| chat::run(args, global, it)),
+        Command::Score(args) => args.profile.around(started, |it| score::run(args, global, it)),
+        Command::Classify(args) => args.profile().around(started, |it| classify::run(args, global, it)),
+        Command::Detect(args) => args.profile.around(started, |it| detect::run(args, global, it)),
+        Command::Run(args) => args.profile.around(started, |it| run::run(args, global, started, it)),
         Command::Check(args) => check::run(args, global),
         Command::Convert(args) => convert::run(args, global),
         Command::Graph(args) => graph::run(args),

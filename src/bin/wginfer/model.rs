@@ -2,8 +2,10 @@
 
 use crate::args::{GlobalFlags, ModelFlags};
 use crate::failure::Failure;
+use crate::profile::Profiling;
 use crate::terminal::{byte_bar, note};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use wginfer::gpu::{Gpu, GpuOptions};
 use wginfer::kernel::DeviceKind;
 use wginfer::text::TextModel;
@@ -123,6 +125,19 @@ pub(crate) fn open_gpu(global: &GlobalFlags, checked: bool, json: bool) -> Resul
             note("note: this adapter computes on the processor; with a GPU and its driver it is much faster");
         }
     }
+    Ok(gpu)
+}
+
+/// The same, recorded where a profile is asked for.
+pub(crate) fn open_recorded(
+    global: &GlobalFlags,
+    checked: bool,
+    json: bool,
+    profiling: &mut Profiling,
+) -> Result<Gpu, Failure> {
+    let begin = Instant::now();
+    let gpu = open_gpu(global, checked, json)?;
+    profiling.attach(&gpu, begin);
     Ok(gpu)
 }
 

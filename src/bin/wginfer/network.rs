@@ -255,15 +255,6 @@ pub(crate) fn find(name: Option<&str>, bundled: &str, global: &GlobalFlags) -> R
     text.ok_or_else(|| Failure::Other(format!("{}: the path of a model must be UTF-8", path.display())))
 }
 
-/// Refuses a file that cannot be written for lack of its folder, before any work is done for it.
-pub(crate) fn check_folder_of(file: Option<&Path>) -> Result<(), Failure> {
-    let folder = file.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
-    match folder.filter(|folder| !folder.is_dir()) {
-        Some(folder) => Err(Failure::Other(format!("{}: no such folder", folder.display()))),
-        None => Ok(()),
-    }
-}
-
 /// Why a photo could not be used.
 pub(crate) fn photo_error(path: &Path, error: &Error) -> String {
     if path.is_dir() {

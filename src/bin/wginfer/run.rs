@@ -6,16 +6,16 @@ use crate::interrupt::Interrupt;
 use crate::model;
 use crate::npy::{self, Archive};
 use crate::onnx_inputs::{InputFlags, collect};
+use crate::profile::{ProfileFlags, Profiling};
 use crate::runnable::Runnable;
 use crate::terminal::{self, bytes, note, printable, table};
 use clap::Args;
 use serde::Serialize;
-use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use wginfer::Error;
-use wginfer::onnx::{NodeDifference, OnnxProfile, OnnxTensor, difference};
+use wginfer::onnx::{NodeDifference, OnnxTensor, difference};
 use wginfer::tensor::Tolerance;
 
 const EXAMPLES: &str = "\
@@ -54,9 +54,6 @@ pub(crate) struct RunArgs {
     /// Compare what each node computes with the reference of its operators too (slow)
     #[arg(long)]
     nodes: bool,
-    /// Write when each node ran on the GPU to a file of trace events
-    #[arg(long, value_name = "TRACE.json")]
-    profile: Option<PathBuf>,
     /// Runs, of which the time of the fastest is shown; the first one plans
     #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = crate::args::parse_count)]
     runs: usize,
@@ -69,6 +66,8 @@ pub(crate) struct RunArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    pub(crate) profile: ProfileFlags,
 }
 
 /// What `--json` prints.
@@ -86,7 +85,7 @@ struct Report {
     first_result_s: f64,
     /// The fastest run.
     run_s: f64,
-    /// Sum of the kernels' times, where they were profiled.
+    /// Sum of the kernels' times in the last run, where they were profiled.
     #[serde(skip_serializing_if = "Option::is_none")]
     gpu_s: Option<f64>,
     gpu_bytes: u64,
@@ -115,14 +114,17 @@ struct Compared {
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &RunArgs, global: &GlobalFlags, started: Instant) -> Result<ExitCode, Failure> {
-    for file in [&args.profile, &args.output].into_iter().flatten() {
-        crate::network::check_folder_of(Some(file))?;
-    }
+pub(crate) fn run(
+    args: &RunArgs,
+    global: &GlobalFlags,
+    started: Instant,
+    profiling: &mut Profiling,
+) -> Result<ExitCode, Failure> {
+    args.output.as_deref().map_or(Ok(()), terminal::expect_folder_of)?;
     let mut golden = args.compare.as_deref().map(Archive::open).transpose()?;
     let interrupt = Interrupt::install()?;
     let loading = Instant::now();
-    let gpu = model::open_gpu(global, args.checked, args.json)?;
+    let gpu = model::open_recorded(global, args.checked, args.json, profiling)?;
     let model = Runnable::load(&args.model, &gpu, args.memory_budget)?;
     let inputs = collect(&model.inputs(), &model.graphs(), &args.inputs, &args.case)?;
     let given: Vec<(&str, OnnxTensor)> =
@@ -130,10 +132,12 @@ pub(crate) fn run(args: &RunArgs, global: &GlobalFlags, started: Instant) -> Res
     let load_s = loading.elapsed().as_secs_f64();
     let cancel = interrupt.working();
     let (mut outputs, mut run_s, mut first_result_s) = (Vec::new(), f64::INFINITY, 0.0);
+    let mut gpu_s = None;
     for run in 0..args.runs {
-        let begin = Instant::now();
+        let (begin, device_before) = (Instant::now(), profiling.device_time());
         outputs = model.run_until(&given, &|| cancel.is_cancelled())?;
         run_s = run_s.min(begin.elapsed().as_secs_f64());
+        gpu_s = profiling.device_time().zip(device_before).map(|(end, begin)| (end - begin).as_secs_f64());
         if run == 0 {
             first_result_s = started.elapsed().as_secs_f64();
         }
@@ -148,10 +152,8 @@ pub(crate) fn run(args: &RunArgs, global: &GlobalFlags, started: Instant) -> Res
         let names = golden.names().join(", ");
         return Err(Failure::Other(format!("no output has an array of its name; there are {names}")));
     }
-    let gpu_s = match &args.profile {
-        Some(file) => Some(write_trace(file, &model.profile(&given)?)?),
-        None => None,
-    };
+    // What compares single nodes is no run of the model.
+    gpu.record(None);
     let nodes = if args.nodes { Some(model.compare_nodes(&given)?) } else { None };
     let failed = rows.iter().filter_map(|row| row.compared.as_ref()).any(|compared| !compared.passed);
     let report = Report {
@@ -267,33 +269,4 @@ fn describe(report: &Report) -> String {
         text += &format!("\n{}", table(&rows));
     }
     text
-}
-
-/// Writes a profile as trace events
-/// (<https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>), and returns
-/// the time of all kernels in seconds.
-fn write_trace(file: &Path, profile: &OnnxProfile) -> Result<f64, Failure> {
-    let micros = |time: std::time::Duration| time.as_secs_f64() * 1e6;
-    let track = |number: u32, name: &str| json!({"ph": "M", "pid": 1, "tid": number, "name": "thread_name", "args": {"name": name}});
-    let mut events: Vec<Value> = vec![track(1, "host"), track(2, "GPU, each kernel alone")];
-    let mut begin = 0.0;
-    for step in &profile.steps {
-        let (start, duration) = (micros(step.start), micros(step.duration));
-        events.push(json!({"ph": "X", "pid": 1, "tid": 1, "name": step.name, "ts": start, "dur": duration}));
-        // A graph's kernels begin when it does, or after those before it.
-        begin = f64::max(begin, start);
-        let mut end = begin;
-        for kernel in &step.kernels {
-            let (start, duration) = (begin + micros(kernel.time.start), micros(kernel.time.duration));
-            end = f64::max(end, start + duration);
-            events.push(json!({
-                "ph": "X", "pid": 1, "tid": 2, "name": kernel.name, "cat": kernel.kernel,
-                "ts": start, "dur": duration, "args": {"kernel": kernel.kernel, "work": kernel.work},
-            }));
-        }
-        begin = end;
-    }
-    let text = json!({"traceEvents": events, "displayTimeUnit": "ms"}).to_string();
-    std::fs::write(file, text).map_err(|error| Error::io(file, error))?;
-    Ok(profile.gpu_time().as_secs_f64())
 }

@@ -2,10 +2,8 @@
 
 use crate::failure::Failure;
 use std::path::Path;
-use std::time::{Duration, Instant};
 use wginfer::gpu::Gpu;
-use wginfer::onnx::{DeclaredDim, NodeDifference, OnnxModel, OnnxOptions, OnnxProfile, OnnxTensor};
-use wginfer::onnx::{OnnxValueInfo, ProfiledStep};
+use wginfer::onnx::{DeclaredDim, NodeDifference, OnnxModel, OnnxOptions, OnnxTensor, OnnxValueInfo};
 use wginfer::saved::{PortInfo, SavedFiles, SavedModel, SavedOptions};
 
 /// A model on a device.
@@ -67,21 +65,6 @@ impl Runnable {
             Self::Onnx(model) => model.run_until(inputs, cancelled)?,
             Self::Saved(model) => model.run_until(inputs, cancelled)?,
         })
-    }
-
-    /// When each kernel of a run takes place.
-    pub(crate) fn profile(&self, inputs: &[(&str, OnnxTensor)]) -> Result<OnnxProfile, Failure> {
-        let model = match self {
-            Self::Onnx(model) => return Ok(model.profile(inputs)?),
-            Self::Saved(model) => model,
-        };
-        model.run(inputs)?;
-        let begin = Instant::now();
-        model.run(inputs)?;
-        let duration = begin.elapsed();
-        let kernels = model.profile(inputs)?;
-        let step = ProfiledStep { name: "graph 0".to_owned(), start: Duration::ZERO, duration, kernels };
-        Ok(OnnxProfile { steps: vec![step] })
     }
 
     /// Differences of operators from their references.

@@ -4,6 +4,7 @@ use crate::args::{GlobalFlags, ScoreArgs};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::model;
+use crate::profile::Profiling;
 use crate::terminal::{self, note, table};
 use serde::Serialize;
 use std::process::ExitCode;
@@ -34,7 +35,11 @@ struct Report<'a> {
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &ScoreArgs, global: &GlobalFlags) -> Result<ExitCode, Failure> {
+pub(crate) fn run(
+    args: &ScoreArgs,
+    global: &GlobalFlags,
+    profiling: &mut Profiling,
+) -> Result<ExitCode, Failure> {
     let by_flag = args.prompt_ids.is_some().then_some("--prompt-ids");
     let (name, file) = model::split_words(&args.model_and_file, by_flag, "the file")?;
     let text = match (&args.prompt_ids, file) {
@@ -44,7 +49,7 @@ pub(crate) fn run(args: &ScoreArgs, global: &GlobalFlags) -> Result<ExitCode, Fa
     let folder = model::find_folder(name.as_deref(), global)?;
     let interrupt = Interrupt::install()?;
     let loading = Instant::now();
-    let gpu = model::open_gpu(global, args.model.checked, args.json)?;
+    let gpu = model::open_recorded(global, args.model.checked, args.json, profiling)?;
     let model = model::load(&folder, &gpu, &args.model, global)?;
     let load_s = loading.elapsed().as_secs_f64();
     let scoring = Instant::now();

@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{self, Read, Write};
+use std::path::Path;
 
 /// Largest text that is read from a file or standard input, in bytes.
 const MAX_TEXT: u64 = 1 << 30;
@@ -25,6 +26,37 @@ pub(crate) fn write_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| Failure::Other(format!("writing JSON: {error}")))?;
     write(&format!("{text}\n"))
+}
+
+/// Fails where the folder of a file or folder that is to be written is not there, before any work
+/// is done for it.
+pub(crate) fn expect_folder_of(path: &Path) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder.filter(|folder| !folder.is_dir()) {
+        Some(folder) => Err(Failure::Other(format!("{}: no such folder", folder.display()))),
+        None => Ok(()),
+    }
+}
+
+/// The same for a file: where there is a folder of its name, too.
+pub(crate) fn expect_folder(file: &Path) -> Result<(), Failure> {
+    expect_folder_of(file)?;
+    if file.is_dir() {
+        return Err(Failure::Other(format!("{}: expected a file, got a folder", file.display())));
+    }
+    Ok(())
+}
+
+/// The same, and where the system refuses it; what stands in the file stays.
+pub(crate) fn expect_writable(file: &Path) -> Result<(), Failure> {
+    expect_folder(file)?;
+    let existed = file.exists();
+    let opened = std::fs::OpenOptions::new().append(true).create(true).open(file);
+    opened.map_err(|error| Failure::Other(format!("{}: {error}", file.display())))?;
+    if !existed {
+        std::fs::remove_file(file)?;
+    }
+    Ok(())
 }
 
 /// Reads a text from a file, or from standard input for `-`.

@@ -1,12 +1,12 @@
-//! What belongs into the kernel of a linear layer: bias, gate and residual.
+//! What belongs into the kernel of a linear layer: bias, gate, residual, and the norm of its input.
 
 use super::prepare::Stacked;
 use super::rewrite::{Fused, Input, Nodes, Pattern, Rewrite, as_op, either, inputs};
 use crate::graph::{Node, ValueId};
-use crate::ops::{Binary, BinaryFn, LayerNorm, Linear, Reshape, RmsNorm, Softmax, UnaryFn};
+use crate::ops::{Binary, BinaryFn, InputNorm, LayerNorm, Linear, Reshape, RmsNorm, Softmax, UnaryFn};
 use std::sync::Arc;
 
-pub(super) const PATTERNS: &[Pattern] = &[bias, gate, residual, reshaped_rows];
+pub(super) const PATTERNS: &[Pattern] = &[bias, gate, residual, reshaped_rows, norm];
 
 /// A linear layer, then the addition of a number for each column.
 fn bias(nodes: &Nodes<'_>, node: &Node) -> Option<Rewrite> {
@@ -29,7 +29,8 @@ fn gate(nodes: &Nodes<'_>, node: &Node) -> Option<Rewrite> {
         let (linear, maker) = nodes.made_by::<Linear>(gate)?;
         let (other, up) = nodes.made_by::<Linear>(up)?;
         let alike = Linear { activation: UnaryFn::Identity, ..*linear } == *other;
-        let fits = alike && !linear.gated && linear.residual.is_none() && maker.inputs[0] == up.inputs[0];
+        let bare = !linear.gated && linear.residual.is_none() && linear.norm.is_none();
+        let fits = alike && bare && maker.inputs[0] == up.inputs[0];
         let inputs = stacked(nodes, &[maker, up]).filter(|_| fits)?;
         Some(Fused::new(Linear { gated: true, ..*linear }, inputs).named(maker))
     })?
@@ -84,6 +85,18 @@ fn reshaped_rows(nodes: &Nodes<'_>, node: &Node) -> Option<Rewrite> {
     let mut all = inputs(&maker.inputs);
     all[0] = nodes.reshaped(x, [outer, &[row]].concat());
     Fused::of_shared(Arc::clone(&maker.op), all).named(maker).rewrite()
+}
+
+/// The norm of rows that nothing but a linear layer reads.
+fn norm(nodes: &Nodes<'_>, node: &Node) -> Option<Rewrite> {
+    let linear: &Linear = as_op(node)?;
+    let (norm, maker) = nodes.made_by::<RmsNorm>(node.inputs[0])?;
+    let free = linear.norm.is_none() && !norm.residual && nodes.is_read_once(node.inputs[0]);
+    let norm = InputNorm { eps: norm.eps, offset: norm.offset };
+    let mut all = inputs(&node.inputs);
+    all[0] = maker.inputs[0].into();
+    all.insert(if linear.bias { 3 } else { 2 }, maker.inputs[1].into());
+    Fused::new(Linear { norm: Some(norm), ..*linear }, all).named(node).rewrite().filter(|_| free)
 }
 
 #[cfg(test)]
@@ -147,6 +160,42 @@ mod tests {
         assert_becomes(&["linear"], |b| gated(b, true, UnaryFn::Silu));
         assert_becomes(&["linear"], |b| gated(b, true, UnaryFn::Identity));
         assert_becomes(&["linear", "linear", "binary"], |b| gated(b, false, UnaryFn::Silu));
+    }
+
+    /// Norm -> gated layer, and a second reader of the normed rows if `shared`.
+    fn normed(b: &mut Builder, shared: bool) {
+        let (x, gain, bias) = (b.input([3, 8]), b.stored([8]), b.stored([10]));
+        let weights = [b.stored([5, 8]), b.stored([5, 8]), b.stored([10, 5])];
+        let rows = b.add(RmsNorm { eps: 1e-5, offset: 1.0, residual: false }, &[x, gain]);
+        let gate = b.add(Linear::PLAIN, &[rows, weights[0]]);
+        let up = b.add(Linear::PLAIN, &[rows, weights[1]]);
+        let gate = b.unary(UnaryFn::Silu, gate);
+        let fed = b.binary(BinaryFn::Mul, gate, up);
+        let sum = b.add(Linear::PLAIN, &[fed, weights[2]]);
+        let y = b.binary(BinaryFn::Add, sum, bias);
+        b.output(y);
+        if shared {
+            b.output(rows);
+        }
+    }
+
+    #[test]
+    fn norms_go_into_the_only_layer_that_reads_them() {
+        let (graph, names) = optimised(|b| normed(b, false));
+        assert_eq!(names, ["linear", "linear"]);
+        let linears: Vec<&Linear> = graph.nodes().iter().filter_map(as_op).collect();
+        let norm = Some(InputNorm { eps: 1e-5, offset: 1.0 });
+        assert_eq!(*linears[0], Linear { gated: true, activation: UnaryFn::Silu, norm, ..Linear::PLAIN });
+        assert_becomes(&["rms_norm", "linear", "linear"], |b| normed(b, true));
+        // A bias and a residual around it.
+        assert_becomes(&["linear"], |b| {
+            let (x, gain, weight, bias) = (b.input([3, 8]), b.stored([8]), b.stored([8, 8]), b.stored([8]));
+            let rows = b.add(RmsNorm { eps: 1e-5, offset: 0.0, residual: false }, &[x, gain]);
+            let sum = b.add(Linear::PLAIN, &[rows, weight]);
+            let sum = b.binary(BinaryFn::Add, sum, bias);
+            let y = b.binary(BinaryFn::Add, sum, x);
+            b.output(y);
+        });
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::super::UnaryFn;
 use super::super::cases::{Case, Random};
-use super::{Linear, ResidualPlace};
+use super::{InputNorm, Linear, ResidualPlace};
 use crate::tensor::{DType, Tensor};
 
 /// A case with x of these leading dimensions, a weight of `n` rows (gated: 2 `n`), and bias and
@@ -16,6 +16,9 @@ fn case(layer: Linear, dtype: DType, leading: &[usize], n: usize, k: usize) -> C
     if layer.bias {
         inputs.push(random.f32([weight_rows]));
     }
+    if layer.norm.is_some() {
+        inputs.push(random.f32([k]));
+    }
     if layer.residual.is_some() {
         inputs.push(random.f32(with(n)));
     }
@@ -27,6 +30,7 @@ pub(in super::super) fn cases() -> Vec<Case> {
     let mut cases = shapes();
     cases.extend(dtypes());
     cases.extend(epilogues());
+    cases.extend(norms());
     cases.extend(parts());
     cases
 }
@@ -80,7 +84,8 @@ fn epilogues() -> Vec<Case> {
             (true, GeluTanh, true, None),
             (true, Sigmoid, true, Some(AfterActivation)),
         ] {
-            cases.push(case(Linear { bias, activation, gated, residual }, DType::F32, &[rows], n, k));
+            let layer = Linear { bias, activation, gated, residual, norm: None };
+            cases.push(case(layer, DType::F32, &[rows], n, k));
         }
         let gated = Linear { activation: Silu, gated: true, ..Linear::PLAIN };
         cases.push(case(gated, DType::F16, &[rows], n, k));
@@ -92,11 +97,37 @@ fn epilogues() -> Vec<Case> {
     cases
 }
 
+/// Norms of x, in the kernels that take them and before the others.
+fn norms() -> Vec<Case> {
+    let norm = |offset| Some(InputNorm { eps: 1e-5, offset });
+    let residual = Some(ResidualPlace::AfterActivation);
+    let plain = Linear { norm: norm(0.0), ..Linear::PLAIN };
+    let gated = Linear { gated: true, activation: UnaryFn::Silu, norm: norm(1.0), ..Linear::PLAIN };
+    let all = Linear { bias: true, residual, ..gated };
+    let mut cases = Vec::new();
+    for rows in [1, 2, 7, 12, 33] {
+        for (n, k) in [(65, 64), (31, 7), (8, 12)] {
+            cases.push(case(plain, DType::F32, &[rows], n, k));
+            cases.push(case(gated, DType::F32, &[rows], n, k));
+        }
+        cases.push(case(plain, DType::F16, &[rows], 64, 172));
+        cases.push(case(gated, DType::F16, &[rows], 33, 96));
+        cases.push(case(all, DType::BF16, &[rows], 20, 31));
+        cases.push(case(all, DType::F32, &[rows], 36, 288));
+    }
+    for rows in [1, 18] {
+        let mut split = case(all, DType::F32, &[rows], 150, 36).max_binding_bytes(15_000);
+        split.name += " in parts of 15000 bytes";
+        cases.push(split);
+    }
+    cases
+}
+
 /// Weights over the binding limit: several launches, whose boundaries fall anywhere for gates.
 fn parts() -> Vec<Case> {
     let mut cases = Vec::new();
     let residual = Some(ResidualPlace::AfterActivation);
-    let gated = Linear { bias: true, gated: true, activation: UnaryFn::Silu, residual };
+    let gated = Linear { bias: true, gated: true, activation: UnaryFn::Silu, residual, norm: None };
     for rows in [1, 3, 18] {
         let mut split = |layer: Linear, dtype, n, k, limit| {
             let mut case = case(layer, dtype, &[rows], n, k).max_binding_bytes(limit);

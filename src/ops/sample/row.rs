@@ -5,6 +5,9 @@
 /// Words of a row of settings.
 pub const ROW_WORDS: usize = 16;
 
+/// The word that holds the step.
+pub const STEP_WORD: usize = 10;
+
 /// Temperatures below this are greedy: the quotients would leave the range of f32.
 pub const LEAST_TEMPERATURE: f32 = 1e-5;
 
