@@ -8,9 +8,9 @@ alias Unit = u32;
 alias Unit = ${unit};
 //# endif
 
-struct Params { items: u32, per_group: u32, inner: u32, output_inner: u32, offset: u32, elements: u32 }
-@group(0) @binding(0) var<storage, read> input: array<Unit>;         // [outer, inner]
-@group(0) @binding(1) var<storage, read_write> output: array<Unit>;  // [outer, output_inner]
+struct Params { items: u32, per_group: u32, columns: u32, output_columns: u32, offset: u32, elements: u32 }
+@group(0) @binding(0) var<storage, read> input: array<Unit>;         // [outer, columns]
+@group(0) @binding(1) var<storage, read_write> output: array<Unit>;  // [outer, output_columns]
 ${params} params: Params;
 
 //# if unit == "half"
@@ -19,10 +19,10 @@ fn compute(item: u32) {
     var changed = false;
     for (var half = 0u; half < 2u; half++) {
         let element = item * 2u + half;
-        let outer = element / params.output_inner;
-        let column = element - outer * params.output_inner - params.offset; // wraps before the offset
-        if element < params.elements && column < params.inner {
-            let source = outer * params.inner + column;
+        let outer = element / params.output_columns;
+        let column = element - outer * params.output_columns - params.offset; // wraps before the offset
+        if element < params.elements && column < params.columns {
+            let source = outer * params.columns + column;
             let bits = (input[source >> 1u] >> ((source & 1u) * 16u)) & 0xffffu;
             word = (word & (0xffff0000u >> (half * 16u))) | (bits << (half * 16u));
             changed = true;
@@ -30,11 +30,12 @@ fn compute(item: u32) {
     }
     if changed { output[item] = word; }
 }
-//# else
-fn compute(item: u32) {
-    let outer = item / params.inner;
-    output[outer * (params.output_inner - params.inner) + params.offset + item] = input[item];
-}
-//# endif
 
 //# include "lib/items.wgsl"
+//# else
+fn compute(outer: u32, column: u32) {
+    output[outer * params.output_columns + params.offset + column] = input[outer * params.columns + column];
+}
+
+//# include "lib/columns.wgsl"
+//# endif

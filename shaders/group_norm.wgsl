@@ -5,8 +5,8 @@ alias Value = ${value};
 struct Params {
     items: u32,
     per_group: u32,
-    pixel: u32,  // Values of a pixel
-    image: u32,  // Values of an image
+    columns: u32,  // Values of a pixel
+    pixels: u32,   // of an image
     alpha: f32,  // arguments of the activation
     beta: f32,
 }
@@ -18,11 +18,11 @@ ${params} params: Params;
 
 //# include "lib/activate.wgsl"
 
-fn compute(item: u32) {
-    let channel = item % params.pixel;
-    let mean = item / params.image * 2u * params.pixel + channel;
-    let normed = (x[item] - merged[mean]) * merged[mean + params.pixel] + bias[channel];
+fn compute(pixel: u32, channel: u32) {
+    let item = pixel * params.columns + channel;
+    let mean = pixel / params.pixels * 2u * params.columns + channel;
+    let normed = (x[item] - merged[mean]) * merged[mean + params.columns] + bias[channel];
     output[item] = ${"activate" if value == "f32" else "activate_vector"}(normed);
 }
 
-//# include "lib/items.wgsl"
+//# include "lib/columns.wgsl"

@@ -1,6 +1,7 @@
 // Linear layer on software adapters: an invocation owns BLOCK_ROWS rows by four weight rows
 // (gated: two of each half), in registers. Loads bound the time there, so eight lanes load eight
-// different rows of x (of one row: eight vectors) for all of them, where subgroups have eight.
+// different rows of x (of one row: eight loads) for all of them, where subgroups have eight. With
+// long words x is loaded by two vectors.
 const BLOCK_ROWS: u32 = ${block_rows}u;
 const FOLD: u32 = 32768u; // row blocks in one dimension of the grid
 
@@ -8,7 +9,9 @@ const FOLD: u32 = 32768u; // row blocks in one dimension of the grid
 //# include "lib/linear_operands.wgsl"
 //# include "lib/input_norm.wgsl"
 
-//# set block_vectors = 1 if weight_dtype == "f32" else 2
+//# set block_vectors = block_bytes // (16 if weight_dtype == "f32" else 8)
+//# set x_vectors_of_load = 2 if long_words else 1
+//# set x_loads = block_vectors // x_vectors_of_load
 //# set stored = 2 if gated else 4
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -23,12 +26,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var sum_${r}_${c} = 0.0;
 //# endfor
 //# endfor
-    var x_ahead = vec4<f32>(); // of one row: the vector of this lane among the next eight
+    var x_ahead = XLoad(); // of one row: the load of this lane among the next eight
     for (var block = 0u; block < params.blocks; block++) {
 //# if share_x and block_rows == 1
-        let first_vector = block * BLOCK_VECTORS;
-        if first_vector % 8u == 0u && first_vector + lane < params.blocks * BLOCK_VECTORS {
-            x_ahead = take_x(0u, first_row, first_vector + lane);
+        let first_load = block * ${x_loads}u;
+        if first_load % 8u == 0u && first_load + lane < params.blocks * ${x_loads}u {
+            x_ahead = take_x(0u, first_row, first_load + lane);
         }
 //# endif
 //# for c in range(4)
@@ -40,13 +43,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let x_${v}_${r} = take_x(0u, min(first_row + ${r}u, last_row), block * BLOCK_VECTORS + ${v}u);
 //# endfor
 //# elif block_rows == 1
-        let x_${v}_0 = subgroupShuffle(x_ahead, (first_vector + ${v}u) % 8u);
+        let x_${v}_0 = subgroupShuffle(x_ahead${"[" ~ v % 2 ~ "]" if long_words}, (first_load + ${v // x_vectors_of_load}u) % 8u);
 //# else
 //# for r in range(block_rows)
-//# if r % 8 == 0
-        let rows_${v}_${r // 8} = load_x(min(first_row + ${r}u + lane, last_row), block * BLOCK_VECTORS + ${v}u);
+//# if r % 8 == 0 and v % x_vectors_of_load == 0
+        let rows_${v}_${r // 8} = load_x(min(first_row + ${r}u + lane, last_row), block * ${x_loads}u + ${v // x_vectors_of_load}u);
 //# endif
-        let x_${v}_${r} = subgroupBroadcast(rows_${v}_${r // 8}, ${r % 8}u);
+        let x_${v}_${r} = subgroupBroadcast(rows_${v - v % x_vectors_of_load}_${r // 8}${"[" ~ v % 2 ~ "]" if long_words}, ${r % 8}u);
 //# endfor
 //# endif
 //# for c in range(4)

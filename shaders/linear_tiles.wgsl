@@ -1,80 +1,69 @@
-// Linear layer for many rows on GPUs: 256 invocations compute a tile of outputs from tiles of x
-// and of the weight in workgroup memory, both with four elements of the inner dimension a
-// vector. Gated: one half of the tile's weight rows are the gate's, the other half up's.
-const TILE_ROWS: u32 = ${tile_rows}u;
-const TILE_WEIGHTS: u32 = ${tile_weights}u; // weight rows
-const DEPTH: u32 = ${depth}u;               // vectors along the inner dimension
-const PITCH: u32 = DEPTH + 1u;              // odd, so that eight lanes hit all banks
-const FOLD: u32 = 32768u;                   // row tiles in one dimension of the grid
+// Linear layer for many rows on GPUs, in tiles of outputs. What the next step multiplies is on
+// its way to registers while the tiles in workgroup memory are multiplied. Gated: one half of the
+// tile's weight rows are the gate's, the other half up's. Several workgroups may each take a part
+// of the inner dimension (`params.part_blocks`); their sums are added up afterwards.
+const FOLD: u32 = 32768u; // row tiles in one dimension of the grid
 
 //# include "lib/linear_operands.wgsl"
+//# include "lib/tile.wgsl"
 
 //# set block_vectors = 1 if weight_dtype == "f32" else 2
-var<workgroup> x_tile: array<vec4<f32>, TILE_ROWS * PITCH>;
-var<workgroup> weight_tile: array<vec4<f32>, TILE_WEIGHTS * PITCH>;
-
-//# set row_count = tile_rows // 16
-//# set column_count = tile_weights // 16
+//# set x_loads = (tile_rows * depth + width - 1) // width
+//# set weight_loads = (tile_columns * depth // block_vectors + width - 1) // width
+//# set row_count = tile_rows // row_lanes
+//# set column_count = tile_columns * row_lanes // width
 //# set stored = column_count // 2 if gated else column_count
-fn load_block(tile_row: u32, first_column: u32, block: u32) -> WeightBlock {
-//# if gated
-    if tile_row >= ${stored * 16}u {
-        return up_weight[weight_row(first_column + tile_row - ${stored * 16}u, params.up_first) + block];
-    }
-//# endif
-    return weight[weight_row(first_column + tile_row, params.weight_first) + block];
+const SPAN: u32 = TILE_COLUMNS;
+const STORED: u32 = ${stored}u * COLUMN_LANES; // outputs in a row of the tile
+
+//# include "lib/linear_fetch.wgsl"
+
+fn put_x(index: u32, vector: vec4<f32>) {
+    if index < TILE_ROWS * DEPTH { left_tile[index / DEPTH * PITCH + index % DEPTH] = vector; }
 }
 
-fn load_tiles(first_row: u32, first_column: u32, first_vector: u32, lane: u32) {
-    let vectors = params.blocks * BLOCK_VECTORS;
-    for (var i = lane; i < TILE_ROWS * DEPTH; i += 256u) {
-        let vector = first_vector + i % DEPTH;
-        var loaded = vec4<f32>();
-        if vector < vectors { loaded = load_x(min(first_row + i / DEPTH, params.rows - 1u), vector); }
-        x_tile[i / DEPTH * PITCH + i % DEPTH] = loaded;
-    }
-    const BLOCKS = DEPTH / BLOCK_VECTORS;
-    for (var i = lane; i < TILE_WEIGHTS * BLOCKS; i += 256u) {
-        let block = first_vector / BLOCK_VECTORS + i % BLOCKS;
-        var loaded = WeightBlock();
-        if block < params.blocks { loaded = load_block(i / BLOCKS, first_column, block); }
-        let at = i / BLOCKS * PITCH + i % BLOCKS * BLOCK_VECTORS;
+fn put_weight(index: u32, block: WeightBlock) {
+    if index >= TILE_COLUMNS * BLOCKS { return; }
+    let at = index / BLOCKS * PITCH + index % BLOCKS * BLOCK_VECTORS;
 //# for v in range(block_vectors)
-        weight_tile[at + ${v}u] = unpack_block(loaded, ${v}u);
+    right_tile[at + ${v}u] = unpack_block(block, ${v}u);
 //# endfor
-    }
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let first_row = (group.z * FOLD + group.y) * TILE_ROWS;
-    let first_column = group.x * ${stored * 16}u;
-    let tile_row = lane / 16u;
-    let tile_column = lane % 16u;
-//# for r in range(row_count)
-//# for c in range(column_count)
-    var sum_${r}_${c} = 0.0;
+    let part = group.z % part_count();
+    let first_row = (group.z / part_count() * FOLD + group.y) * TILE_ROWS;
+    let first_column = group.x * STORED;
+    let first_block = part * params.part_blocks;
+    let end_block = min(first_block + params.part_blocks, params.blocks);
+//# include "lib/tile_sums.wgsl"
+//# for l in range(x_loads)
+    var x_${l} = fetch_x(lane + ${l}u * WIDTH, first_row, first_block, end_block);
 //# endfor
+//# for l in range(weight_loads)
+    var weight_${l} = fetch_weight(lane + ${l}u * WIDTH, first_column, first_block, end_block);
 //# endfor
-    for (var first_vector = 0u; first_vector < params.blocks * BLOCK_VECTORS; first_vector += DEPTH) {
-        load_tiles(first_row, first_column, first_vector, lane);
+    for (var block = first_block; block < end_block; block += BLOCKS) {
+//# for l in range(x_loads)
+        put_x(lane + ${l}u * WIDTH, x_${l});
+//# endfor
+//# for l in range(weight_loads)
+        put_weight(lane + ${l}u * WIDTH, weight_${l});
+//# endfor
         workgroupBarrier();
-        for (var k = 0u; k < DEPTH; k++) {
-//# for c in range(column_count)
-            let w_${c} = weight_tile[(tile_column + ${c * 16}u) * PITCH + k];
+//# for l in range(x_loads)
+        x_${l} = fetch_x(lane + ${l}u * WIDTH, first_row, block + BLOCKS, end_block);
 //# endfor
-//# for r in range(row_count)
-            let x_${r} = x_tile[(tile_row + ${r * 16}u) * PITCH + k];
-//# for c in range(column_count)
-            sum_${r}_${c} = add_dot(sum_${r}_${c}, x_${r}, w_${c});
+//# for l in range(weight_loads)
+        weight_${l} = fetch_weight(lane + ${l}u * WIDTH, first_column, block + BLOCKS, end_block);
 //# endfor
-//# endfor
-        }
+//# include "lib/tile_step.wgsl"
         workgroupBarrier();
     }
 //# for r in range(row_count)
 //# for c in range(stored)
-    store_output(first_row + tile_row + ${r * 16}u, first_column + tile_column + ${c * 16}u, sum_${r}_${c}, sum_${r}_${(c + stored) % column_count});
+    store_part(part, first_row + tile_row + ${r * row_lanes}u, first_column + tile_column + ${c}u * COLUMN_LANES, sum_${r}_${c}, sum_${r}_${(c + stored) % column_count});
 //# endfor
 //# endfor
 }

@@ -7,23 +7,35 @@ struct Params {
     items: u32, per_group: u32, elements: u32, axes: u32,
     dims_low: vec4<u32>, dims_high: vec4<u32>,
     strides_low: vec4<u32>, strides_high: vec4<u32>,
-    offset: u32,
+    offset: u32, columns: u32,  // items in a run of the innermost axis; of all, without `quads`
 }
 @group(0) @binding(1) var<storage, read_write> output: array<Quad>;  // [items]
 ${params} params: Params;
 
 //# include "lib/walk.wgsl"
 
-fn place(element: u32) -> u32 { return params.offset + walk(element); }
-
 //# if quads
 alias Quad = vec${bytes}<u32>;
 @group(0) @binding(0) var<storage, read> input: array<Quad>;
 
-fn compute(item: u32) { output[item] = input[place(item)]; }
+var<private> current: u32 = 0xffffffffu;
+var<private> start: u32;
+
+fn compute(row: u32, column: u32) {
+    // Runs once for each row of a lane; unlike an `if`, adapters that step lanes together skip it.
+    while current != row {
+        current = row;
+        start = params.offset + walk_from(row, 1u);
+    }
+    output[row * params.columns + column] = input[start + column * params.strides_low.x];
+}
+
+//# include "lib/columns.wgsl"
 //# else
 @group(0) @binding(0) var<storage, read> input: array<u32>;
 //# include "lib/elements.wgsl"
+
+fn place(element: u32) -> u32 { return params.offset + walk(element); }
 
 fn compute(item: u32) {
     var elements: vec4<u32>;
@@ -45,6 +57,6 @@ fn compute(item: u32) {
     }
     output[item] = join(elements);
 }
-//# endif
 
 //# include "lib/items.wgsl"
+//# endif

@@ -4,9 +4,9 @@
 use crate::cancel::CancelToken;
 use crate::gpu::Gpu;
 use crate::kernel::{Caps, Form};
-use crate::ops::cases::{self, Case};
+use crate::ops::cases::{self, Case, Failure};
 use crate::session::run_op;
-use crate::tensor::{Tensor, Tolerance};
+use crate::tensor::Tensor;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -38,21 +38,6 @@ pub struct Agreement {
     pub worst: f64,
 }
 
-/// Why a case failed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Failure {
-    /// Expected and got, or the error.
-    pub message: String,
-    /// Largest deviation as a fraction of what is allowed; infinite where there is no result.
-    pub worst: f64,
-}
-
-impl Failure {
-    fn without_result(message: String) -> Self {
-        Self { message, worst: f64::INFINITY }
-    }
-}
-
 /// What a device can do with one form of kernels forced; `None` where it cannot run that form.
 pub fn caps_with_form(caps: &Caps, form: Form) -> Option<Caps> {
     match form {
@@ -67,33 +52,12 @@ pub fn caps_with_form(caps: &Caps, form: Form) -> Option<Caps> {
 /// # Errors
 /// [`Failure`] with the worst element, or with what the operator or the device says.
 pub fn compare(gpu: &Gpu, case: &Case) -> Result<Agreement, Failure> {
-    let want = case
-        .op
-        .reference(&case.inputs)
-        .map_err(|error| Failure::without_result(format!("reference: {error}")))?;
     let mut caps = gpu.caps().clone();
     caps.max_binding_bytes = case.max_binding_bytes.unwrap_or(caps.max_binding_bytes);
     let outputs = run_op(&gpu.with_caps(caps), case.op.clone(), &case.inputs)
         .map_err(|error| Failure::without_result(error.to_string()))?;
-    if outputs.len() != want.len() {
-        let (got, want) = (outputs.len(), want.len());
-        return Err(Failure::without_result(format!("got {got} outputs, want {want}")));
-    }
-    let mut worst = 0.0_f64;
-    for (index, (got, want)) in outputs.iter().zip(&want).enumerate() {
-        let tolerance = case.tolerance.unwrap_or(Tolerance::of(want.dtype()));
-        worst = worst.max(tolerance.worst(got, want));
-        if let Some(mismatch) = tolerance.mismatch(got, want) {
-            return Err(Failure { message: format!("output {index}: {mismatch}"), worst });
-        }
-    }
+    let worst = case.deviation(&outputs)?;
     Ok(Agreement { outputs, worst })
-}
-
-/// What a case computes, for messages: the operator with its attributes, and its inputs.
-pub fn describe(case: &Case) -> String {
-    let specs: Vec<String> = case.inputs.iter().map(|tensor| tensor.spec().to_string()).collect();
-    format!("{} / {}: {:?} on {}", case.op.name(), case.name, case.op, specs.join(", "))
 }
 
 /// Checks all operators, or those whose name contains `only`, in each of `forms`. `each` is
@@ -144,7 +108,7 @@ fn check_op(gpu: &Gpu, op: &'static str, form: Form, cases: &[Case]) -> Checked 
             Err(failure) => {
                 row.failed += 1;
                 row.worst = row.worst.max(failure.worst);
-                let text = || format!("{}: {}", describe(case), failure.message);
+                let text = || format!("{}: {}", case.describe(), failure.message);
                 row.first_failure.get_or_insert_with(text);
             }
         }

@@ -98,6 +98,7 @@ pub mod checkpoint;
 pub mod doctor;
 mod element;
 pub mod error;
+mod folders;
 pub mod gpu;
 pub mod graph;
 mod json;
@@ -110,10 +111,12 @@ pub mod onnx;
 pub mod ops;
 pub mod profile;
 pub mod saved;
+pub mod self_check;
 pub mod session;
 pub mod tensor;
 #[cfg(feature = "text")]
 pub mod text;
+pub mod tuning;
 #[cfg(feature = "vision")]
 pub mod vision;
 pub mod weights;

@@ -30,6 +30,7 @@ pub use ceilings::{Bound, Ceilings};
 pub use recorder::{Recorder, Span};
 pub use table::KernelTotal;
 
+use crate::kernel::Selected;
 use crate::ops::Applied;
 use serde_json::Value;
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub struct NodeInfo {
     pub name: String,
     /// The operator that it applies.
     pub applied: Arc<Applied>,
+    /// What was picked for it where there was a choice, and why.
+    pub selected: Arc<[Selected]>,
     /// Its dispatches in order.
     pub kernels: Vec<KernelInfo>,
 }

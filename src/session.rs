@@ -1,6 +1,7 @@
 //! A session: plans on one device over shared resident weights, states and slot buffers.
 
 mod memory;
+mod self_check;
 mod started;
 mod states;
 
@@ -16,6 +17,7 @@ use crate::profile::{DispatchTime, Dispatched, KernelInfo, NodeInfo, Recorder};
 use crate::tensor::{Spec, Tensor};
 use crate::{Error, Result};
 use memory::{Resident, WeightKey};
+use self_check::{Checking, Failed};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -112,6 +114,10 @@ impl Session {
     /// uploads what is not yet resident and prepares the dispatches. On failure no plan is added;
     /// weights that were already uploaded stay resident for the next try.
     ///
+    /// Kernels that nothing ran before on this adapter and driver are compared with their references
+    /// on small cases meanwhile, on a device that does so ([`Gpu::self_checked`]); what fails is
+    /// planned with other kernels.
+    ///
     /// # Errors
     /// [`Error::Budget`], [`Error::Op`], those of `source`, or what the device says.
     pub fn add(
@@ -120,6 +126,24 @@ impl Session {
         source: &dyn WeightRows,
         progress: &mut Progress<'_>,
     ) -> Result<Vec<PlanId>> {
+        loop {
+            let (prepared, failed) = self.try_add(graphs.clone(), source, progress)?;
+            // What failed the self-check is never run: the graphs are planned again without it.
+            if !self.demote(failed) {
+                let first = self.plans.len();
+                self.plans.extend(prepared.into_iter().map(Some));
+                return Ok((first..self.plans.len()).map(PlanId).collect());
+            }
+        }
+    }
+
+    /// Plans, uploads and prepares graphs; also returns what failed the self-check meanwhile.
+    fn try_add(
+        &mut self,
+        graphs: Vec<Graph>,
+        source: &dyn WeightRows,
+        progress: &mut Progress<'_>,
+    ) -> Result<(Vec<Prepared>, Failed)> {
         let span = self.gpu.span("plan").with("graphs", graphs.len());
         let plans = self.plan(graphs)?;
         drop(span);
@@ -130,15 +154,14 @@ impl Session {
                 return Err(Error::Budget { what: "the model".into(), needed: total, budget });
             }
         }
+        let checking = Checking::start(&self.gpu, &plans);
         let mut done = 0;
         let added = self.prepare_all(&plans, source, &mut |bytes| {
             done += bytes;
             progress(done, planned.weights);
         });
-        let prepared = added?;
-        let first = self.plans.len();
-        self.plans.extend(prepared.into_iter().map(Some));
-        Ok((first..self.plans.len()).map(PlanId).collect())
+        let failed = checking.finish(&self.gpu);
+        Ok((added?, failed))
     }
 
     /// Optimises and plans graphs for this device, without uploading anything.
@@ -146,7 +169,15 @@ impl Session {
     /// # Errors
     /// [`Error::Op`] when an operator cannot run here.
     pub fn plan(&self, graphs: Vec<Graph>) -> Result<Vec<Plan>> {
-        graphs.into_iter().map(|graph| plan_graph(graph, self.gpu.caps())).collect()
+        let plan = |mut graph: Graph| {
+            optimise(&mut graph)?;
+            if let Some(planned) = self.gpu.planned_graphs() {
+                planned.add(&graph);
+            }
+            lower(&mut graph, self.gpu.caps())?;
+            Plan::new(&graph, self.gpu.caps())
+        };
+        graphs.into_iter().map(plan).collect()
     }
 
     fn prepare_all(
@@ -411,8 +442,9 @@ impl Session {
 /// What records say of the dispatches of one node.
 fn node_steps(steps: &[Step]) -> impl Iterator<Item = (Arc<NodeInfo>, usize)> {
     let kernel = |step: &Step| KernelInfo { kernel: step.launch.kernel, variant: step.launch.variant_text() };
-    let (name, applied) = (steps[0].name.clone(), steps[0].applied.clone());
-    let node = Arc::new(NodeInfo { name, applied, kernels: steps.iter().map(kernel).collect() });
+    let Step { name, applied, selected, .. } = &steps[0];
+    let (name, applied, selected) = (name.clone(), applied.clone(), selected.clone());
+    let node = Arc::new(NodeInfo { name, applied, selected, kernels: steps.iter().map(kernel).collect() });
     (0..steps.len()).map(move |index| (node.clone(), index))
 }
 
@@ -510,10 +542,16 @@ pub fn run_op(gpu: &Gpu, op: Arc<dyn Op>, inputs: &[Tensor]) -> Result<Vec<Tenso
 impl Session {
     /// Adds a graph without weights from files, each node as it stands: nothing is fused, and
     /// nothing left out that no output needs.
-    pub(crate) fn add_as_is(&mut self, mut graph: Graph) -> Result<PlanId> {
+    pub(crate) fn add_as_is(&mut self, graph: Graph) -> Result<PlanId> {
+        let caps = self.gpu.caps().clone();
+        self.add_for(graph, &caps)
+    }
+
+    /// The same, planned for the device with other capabilities: with other choices forced.
+    pub(crate) fn add_for(&mut self, mut graph: Graph, caps: &Caps) -> Result<PlanId> {
         graph.check()?;
-        lower(&mut graph, self.gpu.caps())?;
-        let plan = Plan::new(&graph, self.gpu.caps())?;
+        lower(&mut graph, caps)?;
+        let plan = Plan::new(&graph, caps)?;
         let prepared = self.prepare_all(&[plan], &NoWeights, &mut |_| {})?;
         self.plans.extend(prepared.into_iter().map(Some));
         Ok(PlanId(self.plans.len() - 1))

@@ -97,7 +97,7 @@ fn wrong_files_and_flags_are_refused_before_anything_is_measured() {
         (&["kernels", "--plot", is_folder], 1, &["expected a file, got a folder"]),
         (&["kernels", "--runs", "0"], 2, &["from 1 to 1000"]),
         (&["kernels", "--form", "fast"], 2, &["software, subgroup, plain"]),
-        (&["text", "--shape", "7b"], 2, &["15m, 124m"]),
+        (&["text", "--shape", "7b"], 2, &["15m, 124m, 1b"]),
         (&["limits", "--plot", "out.svg"], 2, &["--plot"]),
     ];
     let mut failures = Vec::new();
@@ -113,4 +113,16 @@ fn wrong_files_and_flags_are_refused_before_anything_is_measured() {
         assert!(!text(&output.stderr).contains("panicked"));
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Medians, ratios and goals of the tables that `scripts/bench` prints.
+#[test]
+fn arithmetic_of_the_tables_beside_peers_holds() {
+    let peers = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers");
+    let tests = std::process::Command::new("python3").args(["-m", "unittest", "discover", peers]).output();
+    let Ok(tests) = tests else {
+        println!("skipped: no python3");
+        return;
+    };
+    assert!(tests.status.success(), "{}", String::from_utf8_lossy(&tests.stderr));
 }

@@ -63,6 +63,18 @@ fn steps_ahead_give_the_same_tokens() {
     }
 }
 
+#[test]
+fn wrong_steps_are_errors() {
+    let Some(gpu) = common::gpu() else { return };
+    let (model, cancel) = (model(gpu, 2), CancelToken::new());
+    let row = DecodeRow { slot: 1, token: 5, position: 0, sampling: sampling(1).row(0) };
+    let decode = |rows: &[DecodeRow]| model.engine().decode(rows, true, &cancel).unwrap_err().to_string();
+    assert!(decode(&[row, row]).contains("slot 1 is asked for a token twice"));
+    assert!(decode(&[row, DecodeRow { slot: 0, token: 1 << 20, ..row }]).contains("outside the vocabulary"));
+    let rows: Vec<DecodeRow> = (0..3).map(|slot| DecodeRow { slot, ..row }).collect();
+    assert!(decode(&rows).contains("3 sequences at a time, there are 2 slots"));
+}
+
 /// Texts of one batch that end at different steps, by their length and by an end token.
 #[test]
 fn texts_of_a_batch_end_at_different_steps() {
@@ -134,7 +146,7 @@ fn steady_decoding_only_submits_and_reads() {
     if common::gpu().is_none() {
         return;
     }
-    let gpu = Gpu::new().unwrap();
+    let gpu = common::own_gpu();
     let model = model(&gpu, 1);
     let mut text = model.generate(vec![5, 6, 7], &options(1, 60)).unwrap();
     (0..3).for_each(|_| drop(text.next().unwrap().unwrap()));

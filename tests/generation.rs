@@ -261,7 +261,7 @@ fn penalties_change_the_text() {
 #[test]
 fn decoding_makes_no_device_objects() {
     let Some(gpu) = common::gpu() else { return };
-    let gpu = Gpu::new().map(|own| own.with_caps(gpu.caps().clone())).unwrap();
+    let gpu = common::own_gpu().with_caps(gpu.caps().clone());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/llama3");
     let model = load(&gpu, &folder, |builder| builder);
     let mut stream =
@@ -374,7 +374,7 @@ fn every_failing_allocation_while_loading_is_an_error() {
     if common::gpu().is_none() {
         return;
     }
-    let gpu = Gpu::new().unwrap();
+    let gpu = common::own_gpu();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/llama3");
     let folder = folder.to_str().unwrap();
     let mut failures = 0;
@@ -399,7 +399,7 @@ fn a_lost_device_ends_a_generation_with_an_error() {
     if common::gpu().is_none() {
         return;
     }
-    let gpu = Gpu::new().unwrap();
+    let gpu = common::own_gpu();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/llama3");
     let model = load(&gpu, &folder, |builder| builder);
     let mut text =

@@ -149,7 +149,7 @@ fn a_models_own_transpositions_meet_those_of_convolutions() {
     let x = b.conv(stem, 8);
     let x = b.add(Transpose { permutation: vec![0, 2, 3, 1] }, &[x]);
     let (gain, shift) = (b.constant(&[8]), b.constant(&[8]));
-    let x = b.add(LayerNorm { eps: 1e-6, bias: true }, &[x, gain, shift]);
+    let x = b.add(LayerNorm::new(1e-6, true), &[x, gain, shift]);
     let x = b.add(Transpose { permutation: vec![0, 3, 1, 2] }, &[x]);
     let scale = b.constant(&[8, 1, 1]);
     let x = b.add(Binary(BinaryFn::Mul), &[x, scale]);

@@ -108,7 +108,7 @@ fn gpt2_with_caches_on_the_device() {
 fn a_step_moves_no_caches() {
     let (Some(_), Some(folder)) = (common::gpu(), file("gpt2_capp")) else { return };
     // A device of its own: others may work on the shared one meanwhile.
-    let gpu = Gpu::new().unwrap();
+    let gpu = common::own_gpu();
     let model = load(&gpu, &folder.join("model.onnx"));
     let mut decoder = decoder(&model, &OnnxDecoderOptions { capacity: 512, ..OnnxDecoderOptions::default() });
     let mut token = best(&decoder.prefill(&[2, 8, 14, 17, 22, 25, 49]).unwrap());
@@ -162,7 +162,7 @@ fn voice_activity_with_its_state_on_the_device() {
     let stream_file = folder.join("stream.npz");
     let audio = common::npz(&stream_file, "audio").unwrap();
     let wanted = common::npz(&stream_file, "speech_prob").unwrap();
-    let gpu = Gpu::new().unwrap();
+    let gpu = common::own_gpu();
     let model = load(&gpu, &folder.join("model.onnx"));
     let mut stream = OnnxStream::new(model, &[("state", "stateN")]).unwrap();
     let rate = OnnxTensor::from_i64([], &[16_000]);

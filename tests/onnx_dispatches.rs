@@ -23,8 +23,8 @@ fn models() -> Vec<(&'static str, Shapes, usize)> {
         }
     }
     vec![
-        ("all_minilm_l6_v2/model_dynamo.onnx", sentences.clone(), 63),
-        ("all_minilm_l6_v2/model_torchscript.onnx", sentences, 62),
+        ("all_minilm_l6_v2/model_dynamo.onnx", sentences.clone(), 61),
+        ("all_minilm_l6_v2/model_torchscript.onnx", sentences, 60),
         ("gpt2_capp/model.onnx", decoding, 69),
         ("stories260k/model.onnx", named(&["input_ids"], &[1, 9]), 58),
         ("mobilenet_v1_025_128/model.onnx", Shapes::new(), 32),
@@ -33,10 +33,10 @@ fn models() -> Vec<(&'static str, Shapes, usize)> {
         ("squeezenet1_1/model.onnx", Shapes::new(), 57),
         ("squeezenet1_1/model_fp16.onnx", Shapes::new(), 57),
         ("onnx_zoo/yunet_320/model.onnx", Shapes::new(), 80),
-        ("onnx_zoo/ultraface_rfb_320/model.onnx", Shapes::new(), 78),
+        ("onnx_zoo/ultraface_rfb_320/model.onnx", Shapes::new(), 73),
         ("onnx_zoo/fastestdet/model.onnx", Shapes::new(), 146),
-        ("onnx_zoo/super_resolution_x3/model.onnx", Shapes::new(), 9),
-        ("onnx_zoo/dtln_model_2/model.onnx", Shapes::new(), 46),
+        ("onnx_zoo/super_resolution_x3/model.onnx", Shapes::new(), 7),
+        ("onnx_zoo/dtln_model_2/model.onnx", Shapes::new(), 32),
         ("onnx_zoo/waifu2x_upconv7_photo/model.onnx", named(&["Input1"], &[1, 3, 40, 40]), 15),
     ]
 }

@@ -420,7 +420,7 @@ fn greedy_decoding_of_gpt2() {
 fn a_second_run_plans_nothing() {
     let (Some(_), Some(shared)) = (common::gpu(), file("")) else { return };
     // A device of its own: others may make buffers on the shared one meanwhile.
-    let gpu = Gpu::new().unwrap();
+    let gpu = common::own_gpu();
     let folder = shared.join("onnx_zoo/silero_vad_16k");
     let golden = arrays(&folder.join("golden.npz"));
     let model = load(&gpu, &folder.join("model.onnx"));

@@ -3,10 +3,10 @@
 
 mod common;
 
-use wginfer::doctor::{self, compare};
+use wginfer::doctor::compare;
 use wginfer::gpu::Gpu;
 use wginfer::graph::{Graph, Plan, ValueId, op_choices};
-use wginfer::kernel::{Caps, Form, Why};
+use wginfer::kernel::{Caps, DeviceKind, Form, Why};
 use wginfer::ops::cases::{self, Case};
 use wginfer::ops::{ImageOrder, Pool, PoolFn, Window};
 use wginfer::session::{NoWeights, Session};
@@ -24,7 +24,7 @@ fn for_all_cases(change: impl Fn(Caps) -> Caps, check: impl Fn(&Gpu, &Case) -> R
         }
         count += 1;
         if let Err(message) = check(&gpu.with_caps(change(gpu.caps().clone())), &case) {
-            failures.push(format!("{}: {message}", doctor::describe(&case)));
+            failures.push(format!("{}: {message}", case.describe()));
         }
     }
     println!("{count} cases, {} failures", failures.len());
@@ -105,6 +105,44 @@ fn subgroup_choices() {
 #[test]
 fn plain_choices() {
     check_choices(|caps| Caps { subgroups: false, ..caps.with_form(Form::Plain) });
+}
+
+/// Kernels for matrix units with shaders in their place, because no software adapter has such
+/// units: places in tiles and edges are the same. One factor of the products is rounded to f16. A
+/// few cases, because these shaders are long.
+#[test]
+fn emulated_matrix_units() {
+    let wanted = ["f16 [40] n 131 k 520", "f16 [34] n 70 k 24", "f16 [1, 36, 7, 9] to 70 by [3, 3]"];
+    let count = std::cell::Cell::new(0);
+    let device = |caps: Caps| Caps {
+        cooperative_matrix: Some(8),
+        half_products: true,
+        ..caps.with_form(Form::Subgroup)
+    };
+    for_all_cases(device, |gpu, case| {
+        if gpu.caps().kind != DeviceKind::Software || !wanted.contains(&case.name.as_str()) {
+            return Ok(());
+        }
+        let mut caps = gpu.caps().clone();
+        caps.max_binding_bytes = case.max_binding_bytes.unwrap_or(caps.max_binding_bytes);
+        for caps in op_choices(&case.op, &case.inputs, &caps).map_err(|error| error.to_string())? {
+            let forced = caps.overrides.forced.clone();
+            if forced.values().any(|choice| choice.starts_with("matrices")) {
+                let case = Case {
+                    name: case.name.clone(),
+                    op: case.op.clone(),
+                    inputs: case.inputs.clone(),
+                    tolerance: Some(Tolerance::of(DType::F16)),
+                    max_binding_bytes: case.max_binding_bytes,
+                };
+                count.set(count.get() + 1);
+                compare(&gpu.with_caps(caps), &case)
+                    .map_err(|failure| format!("{forced:?}: {}", failure.message))?;
+            }
+        }
+        Ok(())
+    });
+    println!("{} choices with matrix units", count.get());
 }
 
 /// naga's run-time checks must not change a bit: no kernel relies on them.

@@ -11,8 +11,9 @@ use program::{expect_failure, run_with, succeed, text, wginfer};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
-use wginfer::gpu::{Gpu, GpuOptions};
+use wginfer::gpu::Gpu;
 use wginfer::graph::Graph;
+use wginfer::ops::cases::Random;
 use wginfer::ops::{Linear, Softmax};
 use wginfer::profile::{Ceilings, Recorder};
 use wginfer::session::{NoWeights, Session};
@@ -183,16 +184,11 @@ fn files_that_cannot_be_written_are_refused_at_once() {
     assert!(!Path::new(&trace).exists());
 }
 
-/// A device of this test's own: what it is told must not reach other tests.
-fn own_gpu() -> Option<Gpu> {
-    common::gpu().map(|_| Gpu::open(&GpuOptions::default()).unwrap())
-}
-
 /// A session that multiplies and takes a softmax, its plan run `runs` times; the last result.
 fn run_recorded(gpu: &Gpu, runs: usize) -> Vec<u8> {
     let mut graph = Graph::new();
     let x = graph.input("x", Spec::f32([5, 64]));
-    let weight = graph.constant("weight", Arc::new(wginfer::ops::cases::Random::new(1).f32([32, 64])));
+    let weight = graph.constant("weight", Arc::new(Random::new(1).f32([32, 64])));
     let y = graph.add_one(Linear::PLAIN, &[x, weight]).unwrap();
     let y = graph.add_one(Softmax { logarithm: false }, &[y]).unwrap();
     graph.output("y", y);
@@ -210,7 +206,10 @@ fn run_recorded(gpu: &Gpu, runs: usize) -> Vec<u8> {
 #[test]
 fn a_recorder_sums_kernels_and_knows_first_dispatches() {
     for timestamps in [true, false] {
-        let Some(gpu) = own_gpu() else { return };
+        if common::gpu().is_none() {
+            return;
+        }
+        let gpu = common::own_gpu();
         if !timestamps {
             gpu.ignore_timestamps();
         }

@@ -197,7 +197,7 @@ fn a_lost_device_is_an_error() {
 /// A device that no other test shares.
 fn own_gpu() -> Option<Gpu> {
     common::gpu()?;
-    Some(Gpu::new().expect("an adapter was found before"))
+    Some(common::own_gpu())
 }
 
 #[test]

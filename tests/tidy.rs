@@ -10,6 +10,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("cancel", &[]),
     ("tensor", &["error"]),
+    // Folders of the user.
+    ("folders", &["error"]),
     // Objects of JSON files, read with errors that name the file.
     ("json", &["error"]),
     ("kernel", &["error", "tensor"]),
@@ -21,9 +23,13 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("nn", &["error", "tensor", "ops", "graph"]),
     // Besides blocks: the names of functions (`UnaryFn`), and JSON for the published configuration.
     ("models", &["error", "tensor", "json", "ops", "graph", "nn"]),
-    ("gpu", &["error", "tensor", "kernel", "profile"]),
-    ("session", &["error", "tensor", "kernel", "ops", "graph", "profile", "gpu"]),
-    ("weights", &["error", "tensor", "json"]),
+    // Files of measured choices.
+    ("tuning", &["error", "folders", "json", "kernel"]),
+    // What the self-check of kernels found, in files.
+    ("self_check", &["error", "folders", "json"]),
+    ("gpu", &["error", "tensor", "kernel", "graph", "profile", "tuning", "self_check"]),
+    ("session", &["error", "tensor", "kernel", "ops", "graph", "profile", "self_check", "gpu"]),
+    ("weights", &["error", "folders", "tensor", "json"]),
     // The weights of a file as a session reads them: the bridge between the two.
     ("checkpoint", &["error", "tensor", "graph", "nn", "session", "weights"]),
     // Types of elements in ONNX models, which converted models keep.

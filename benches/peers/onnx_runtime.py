@@ -1,11 +1,12 @@
 """ONNX Runtime on one model: prints one JSON line.
 
 usage: onnx_runtime.py prepare MODEL ARRAYS.npz SPEC.json
+       onnx_runtime.py gemm M K N FOLDER
        onnx_runtime.py (webgpu|cpu) MODEL ARRAYS.npz RUNS TOLERANCE
        onnx_runtime.py nodes MODEL ARRAYS.npz
 
 `prepare` writes inputs as in.NAME and what the CPU provider computes of them without graph
-optimisation as out.NAME. `webgpu` and `cpu` compare their outputs with these before they are
+optimisation as out.NAME; `gemm` writes model.onnx and arrays.npz of a product of matrices. `webgpu` and `cpu` compare their outputs with these before they are
 timed. `nodes` runs with profiling and says which nodes ran where.
 """
 
@@ -19,27 +20,9 @@ from common import compare, driver, finish, measure
 
 import numpy as np
 import onnxruntime as ort
+from onnx_session import session
 
 TYPES = {"float16": np.float16, "float": np.float32, "int64": np.int64, "int32": np.int32}
-
-
-def session(model, provider, optimised=True, profile=None):
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    # Waiting threads of the CPU provider would take the processors from a software adapter.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if provider == "webgpu" else "1")
-    if not optimised:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if profile:
-        options.enable_profiling = True
-        options.profile_file_prefix = profile
-    # wginfer's shaders run without run-time checks as well.
-    webgpu = ("WebGpuExecutionProvider", {"validationMode": "disabled"})
-    providers = [webgpu] if provider == "webgpu" else ["CPUExecutionProvider"]
-    made = ort.InferenceSession(model, options, providers=providers)
-    if provider == "webgpu" and "WebGpuExecutionProvider" not in made.get_providers():
-        raise RuntimeError("the package has no WebGPU provider, or it found no adapter")
-    return made
 
 
 def made_input(spec, dtype, random):
@@ -73,6 +56,24 @@ def prepare(model, file, spec):
     np.savez(file, **inputs, **{f"out.{name}": array for name, array in outputs.items()})
     shapes = [f"{name} {list(array.shape)}" for name, array in arrays.items()]
     return {"inputs": shapes}
+
+
+def gemm(m, k, n, folder):
+    """A product of an input [m, k] and a constant [k, n]."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    random = np.random.default_rng(0)
+    a, b = (random.standard_normal(dims, np.float32) for dims in ((m, k), (k, n)))
+    value = lambda name, dims: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)  # noqa: E731
+    node, constant = helper.make_node("MatMul", ["a", "b"], ["c"]), numpy_helper.from_array(b, "b")
+    graph = helper.make_graph([node], "gemm", [value("a", [m, k])], [value("c", [m, n])], [constant])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    os.makedirs(folder, exist_ok=True)
+    onnx.save(model, f"{folder}/model.onnx")
+    product = (a.astype(np.float64) @ b.astype(np.float64)).astype(np.float32)
+    np.savez(f"{folder}/arrays.npz", **{"in.a": a, "out.c": product})
+    return {}
 
 
 def feed_of(made, arrays):
@@ -111,12 +112,14 @@ def nodes(model, file):
 
 
 def main():
-    what, model, file, *rest = sys.argv[1:]
+    what, *rest = sys.argv[1:]
+    if what == "gemm":
+        finish(gemm(*map(int, rest[:3]), rest[3]))
     if what == "prepare":
-        finish(prepare(model, file, *rest))
+        finish(prepare(*rest))
     if what == "nodes":
-        finish(nodes(model, file))
-    runs, tolerance = rest
+        finish(nodes(*rest))
+    model, file, runs, tolerance = rest
     finish(run_on(what, model, file, int(runs), float(tolerance)))
 
 

@@ -1,4 +1,7 @@
-"""The models of the suite `onnx`: files of a folder that --models names, and their inputs."""
+"""What is measured: the rows of the suites, and the goals for them.
+
+Those of `onnx` are files of a folder that --models names, with their inputs.
+"""
 
 IMAGE = "normal"
 
@@ -67,3 +70,56 @@ for row in ONNX:
         "mobilenet_v1_025_128",
         "resnet20_cifar10",
     }
+
+# Products of [m, k] and [k, n].
+GEMM = [
+    {"name": f"{m}x{k}x{n}", "sizes": [m, k, n]}
+    for m, k, n in [(256, 256, 256), (512, 512, 512), (1024, 1024, 1024), (16, 4096, 4096), (1, 4096, 4096)]
+]
+
+# Networks with random weights, one image of 224 x 224; GFLOP as two for a multiplication and an addition.
+CNN = [
+    {"name": "squeezenet1_1", "gflop": 0.698, "ncnn": True},
+    {"name": "mobilenet_v2", "gflop": 0.601, "ncnn": True},
+    {"name": "resnet50", "gflop": 8.178, "ncnn": True},
+]
+
+# Decoders with random weights: a prompt of PROMPT tokens, then STEPS more, one after the other.
+LLM = [{"name": "15m"}, {"name": "124m"}]
+PROMPT, STEPS = 128, 32
+
+
+def goal(row, than, times, aim=None, **more):
+    """wginfer is to be `times` as quick as `than`; `aim` is what would be better still."""
+    return {"row": row, "than": than, "times": times, **({"aim": aim} if aim else {}), **more}
+
+
+def quicker_in_f16(row, aim=None):
+    return goal(row, "wginfer", 1.0, aim, program="wginfer-f16")
+
+
+GOALS = {
+    "gemm": [
+        goal("512x512x512", "burn-wgpu", 1.3, 1.8),
+        goal("1024x1024x1024", "burn-wgpu", 1.3, 1.8),
+        goal("16x4096x4096", "burn-wgpu", 3.0, 4.0),
+        goal("1x4096x4096", "burn-wgpu", 8.0),
+        *(quicker_in_f16(row["name"], 1.15) for row in GEMM),
+    ],
+    # At most 0.6 and 0.75 of its time, better 0.4.
+    "cnn": [
+        goal("squeezenet1_1", "ncnn-vulkan", 1 / 0.6, 2.5),
+        goal("mobilenet_v2", "ncnn-vulkan", 1 / 0.6, 2.5),
+        goal("resnet50", "ncnn-vulkan", 1 / 0.75, 2.5),
+    ],
+    "llm": [
+        goal("15m prompt", "llama.cpp-vulkan", 1.7, 2.5),
+        goal("15m decode", "llama.cpp-vulkan", 3.0, 5.0),
+        goal("124m prompt", "llama.cpp-vulkan", 1.7, 2.5),
+        goal("124m decode", "llama.cpp-vulkan", 1.7, 2.3),
+        *(quicker_in_f16(f"{row['name']} {what}") for row in LLM for what in ("prompt", "decode")),
+    ],
+    # With an empty shader cache at most 0.2 of the time of the quickest.
+    "start": [goal(row["name"], "gpu", 5.0, key="cold_s") for row in [*CNN, *LLM]],
+    "onnx": [goal(row["name"], "onnxruntime-webgpu", 1.0) for row in ONNX],
+}

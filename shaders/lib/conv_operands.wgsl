@@ -1,7 +1,7 @@
 // Operands of a convolution as a matrix product: rows are output positions, columns are output
 // channels of a group, and the inner dimension is a sequence of runs, neighbouring elements of x
 // in memory that a tap of the kernel (or all taps along the width, with their channels) meets.
-// Takes `weight_dtype`, `transposed`, `x_width`: the channels of an element of x, 1 or 4, and
+// Takes the variables of lib/weight_block.wgsl, `transposed`, `x_width`: the channels of an element of x, 1 or 4, and
 // `points`: whether each row is a pixel of x, all of them in one line.
 
 struct Params {
@@ -15,14 +15,20 @@ struct Params {
     end_channel: u32,     // the first, and the one after the last
     alpha: f32,           // arguments of the activation
     beta: f32,
+    phases: u32,          // output positions modulo the stride, see AxisPhase; 1 unless transposed
+    parts: u32,           // parts of the inner dimension, whose sums are added up afterwards
+    part_blocks: u32,     // blocks of a part
+    part_outputs: u32,    // outputs of a part
 }
 ${params} params: Params;
 
 //# include "lib/weight_block.wgsl"
 //# include "lib/epilogue.wgsl"
 
-@group(0) @binding(0) var<storage, read> x: array<${"vec4<f32>" if x_width == 4 else "f32"}>;  // [n, depth, height, line]
+@group(0) @binding(0) var<storage, read> x: array<${"f32" if x_width == 1 else "vec2<u64>" if long_words else "vec4<f32>"}>;  // [n, depth, height, line]
 @group(0) @binding(1) var<storage, read> weight: array<WeightBlock>;  // [channels of the part, taps, blocks of a run]
+
+fn phase_count() -> u32 { return params.phases; }
 
 // What all rows of a workgroup have in common.
 struct Walk {
@@ -85,8 +91,6 @@ fn greatest_common_divisor(a: u32, b: u32) -> u32 {
     return pair.x;
 }
 
-fn phase_count() -> u32 { return params.stride.x * params.stride.y * params.stride.z; }
-
 fn begin_walk(phase: u32) -> Walk {
     let phases = position(phase, params.stride.xyz).xyz;
     let depth = axis_phase(0u, phases.x);
@@ -118,8 +122,6 @@ fn output_row(walk: Walk, row: u32) -> u32 {
     return select(index, 0xffffffffu, any(out >= params.output.xyz));
 }
 //# else
-fn phase_count() -> u32 { return 1u; }
-
 fn begin_walk(phase: u32) -> Walk {
     let taps = ${"vec3<u32>(1u)" if points else "params.kernel.xyz"};
     return Walk(taps, params.dilation.xyz, vec3<u32>(), vec3<u32>(), 0u);
@@ -151,11 +153,12 @@ fn run_of(walk: Walk, place: Place, tap: vec3<u32>) -> Run {
 // Four channels of a run; zeros where it is outside of x, which a vector of a point is not.
 fn load_x(run: Run, vector: u32) -> vec4<f32> {
 //# if points and x_width == 4
-    return x[run.first + vector];
+    return ${"bitcast<vec4<f32>>(words_of(x[run.first + vector]))" if long_words else "x[run.first + vector]"};
 //# elif x_width == 4
     let element = run.first + vector;
     let inside = element < run.end;
-    return select(vec4<f32>(), x[select(0u, run.line + element, inside)], inside);
+    let at = select(0u, run.line + element, inside);
+    return select(vec4<f32>(), ${"bitcast<vec4<f32>>(words_of(x[at]))" if long_words else "x[at]"}, inside);
 //# else
     let element = vec4<u32>(run.first + vector * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
     let inside = element < vec4<u32>(run.end);
@@ -183,13 +186,16 @@ fn weight_row(walk: Walk, channel: u32, end: u32) -> u32 {
     return (min(channel, end - 1u) - params.first_channel) * row_blocks() + walk.first_block;
 }
 
-// Finishes the outputs of a row from `channel` on, unless they are past the end.
-fn store_output(walk: Walk, row: u32, channel: u32, end: u32, sum: Value) {
+// Finishes the outputs of a row from `channel` on in a part, unless they are past the end.
+fn store_part(part: u32, walk: Walk, row: u32, channel: u32, end: u32, sum: Value) {
     if row >= params.pads.w || channel >= end { return; }
     let at = output_row(walk, row);
     if at == 0xffffffffu { return; }
-    finish_output((at * params.output.w + channel) / VALUE, channel / VALUE, sum, 0u, sum);
+    let index = part * params.part_outputs + at * params.output.w + channel;
+    finish_output(index / VALUE, channel / VALUE, sum, 0u, sum);
 }
+
+fn store_output(walk: Walk, row: u32, channel: u32, end: u32, sum: Value) { store_part(0u, walk, row, channel, end, sum); }
 
 // sum + a . b, in four fused steps.
 fn add_dot(sum: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {

@@ -17,16 +17,20 @@ fn load_gain(vector: u32) -> vec4<f32> {
 }
 //# endif
 
-// Four elements of a row of x, which is the invocation's row `index`.
-fn take_x(index: u32, row: u32, vector: u32) -> vec4<f32> {
-    let x = load_x(row, vector);
+fn count_and_gain(index: u32, x: vec4<f32>, vector: u32) -> vec4<f32> {
     squares[index] += dot(x, x);
     return x * (load_gain(vector) + params.offset);
+}
+
+// What a load gives of a row of x, which is the invocation's row `index`.
+fn take_x(index: u32, row: u32, at: u32) -> XLoad {
+    let x = load_x(row, at);
+    return ${"XLoad(count_and_gain(index, x[0], at * 2u), count_and_gain(index, x[1], at * 2u + 1u))" if long_words else "count_and_gain(index, x, at)"};
 }
 
 fn norm_scale(sum_of_squares: f32) -> f32 {
     return inverseSqrt(sum_of_squares / max(f32(params.inner), 1.0) + params.eps);
 }
 //# else
-fn take_x(index: u32, row: u32, vector: u32) -> vec4<f32> { return load_x(row, vector); }
+fn take_x(index: u32, row: u32, at: u32) -> XLoad { return load_x(row, at); }
 //# endif

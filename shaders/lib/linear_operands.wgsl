@@ -1,5 +1,6 @@
-// Operands of a linear layer: rows of x, rows of the weight in blocks of 16 bytes, outputs.
-// Takes `weight_dtype`, `gated`, and `x_vectors`: whether rows of x are whole blocks.
+// Operands of a linear layer: rows of x, rows of the weight in blocks, outputs. Takes the variables
+// of lib/weight_block.wgsl, `gated`, and `x_vectors`: whether rows of x are whole blocks, which they
+// are with long words.
 
 //# include "lib/epilogue.wgsl"
 
@@ -12,6 +13,7 @@ struct Params {
     up_first: u32,      // gated: the same for the up half
     output_first: u32,  // first output column
     output_pitch: u32,  // output columns of the whole layer
+    part_blocks: u32,   // blocks of the inner dimension in a part: all of them, unless parts are summed up apart
     alpha: f32,         // arguments of the activation
     beta: f32,
     eps: f32,           // of the norm of x, and what is added to its gain
@@ -26,8 +28,16 @@ ${params} params: Params;
 @group(0) @binding(2) var<storage, read> up_weight: array<WeightBlock>;  // [rows of the part, blocks]
 //# endif
 
-// Four elements of a row of x.
-//# if x_vectors
+// Four elements of a row of x; with long words eight.
+alias XLoad = ${"mat2x4<f32>" if long_words else "vec4<f32>"};
+//# if long_words
+@group(0) @binding(0) var<storage, read> x: array<vec4<u64>>;  // [rows, inner / 8]
+
+fn load_x(row: u32, pair: u32) -> XLoad {
+    let words = x[row * (params.inner / 8u) + pair];
+    return XLoad(bitcast<vec4<f32>>(words_of(words.xy)), bitcast<vec4<f32>>(words_of(words.zw)));
+}
+//# elif x_vectors
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;  // [rows, inner / 4]
 
 fn load_x(row: u32, vector: u32) -> vec4<f32> { return x[row * (params.inner / 4u) + vector]; }
@@ -51,9 +61,15 @@ fn add_dot(sum: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {
     return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
 }
 
-// Finishes the outputs of a row from `column` on, unless they are past the end.
-fn store_output(row: u32, column: u32, sum: Value, up: Value) {
+// Parts of the inner dimension.
+fn part_count() -> u32 { return (params.blocks + params.part_blocks - 1u) / params.part_blocks; }
+
+// Finishes the outputs of a row from `column` on in a part, unless they are past the end.
+fn store_part(part: u32, row: u32, column: u32, sum: Value, up: Value) {
     if row >= params.rows || column >= params.cols { return; }
     let at = params.output_first + column;
-    finish_output((row * params.output_pitch + at) / VALUE, at / VALUE, sum, (params.output_pitch + at) / VALUE, up);
+    let index = (part * params.rows + row) * params.output_pitch + at;
+    finish_output(index / VALUE, at / VALUE, sum, (params.output_pitch + at) / VALUE, up);
 }
+
+fn store_output(row: u32, column: u32, sum: Value, up: Value) { store_part(0u, row, column, sum, up); }

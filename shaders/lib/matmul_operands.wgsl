@@ -15,6 +15,10 @@ struct Params {
     a_inner: u32,           // elements to the next of a along k
     b_inner: u32,           // elements to the next of b along k
     b_column: u32,          // elements to the next column of b
+    batches: u32,           // matrices of the output
+    vectors: u32,           // vectors of four elements along k
+    parts: u32,             // parts of k, whose sums are added up afterwards
+    part_vectors: u32,      // vectors of a part
 }
 ${params} params: Params;
 
@@ -31,9 +35,7 @@ fn batch_start(batch: u32) -> vec2<u32> {
     return start;
 }
 
-fn batch_count() -> u32 {
-    return params.batch_dims.x * params.batch_dims.y * params.batch_dims.z * params.batch_dims.w;
-}
+fn batch_count() -> u32 { return params.batches; }
 
 // Places of four elements along k, and which of them exist.
 fn along_k(vector: u32) -> vec4<u32> { return vec4<u32>(vector * 4u) + vec4<u32>(0u, 1u, 2u, 3u); }
@@ -80,12 +82,14 @@ fn load_b_columns(start: u32, column: u32, vector: u32) -> mat4x4<f32> {
 }
 //# endif
 
-@group(0) @binding(2) var<storage, read_write> output: array<f32>;  // [batches, m, n]
+@group(0) @binding(2) var<storage, read_write> output: array<f32>;  // [parts, batches, m, n]
 
-fn store_output(batch: u32, row: u32, column: u32, sum: f32) {
+fn store_part(part: u32, batch: u32, row: u32, column: u32, sum: f32) {
     if row >= params.m || column >= params.n { return; }
-    output[(batch * params.m + row) * params.n + column] = params.alpha * sum;
+    output[((part * params.batches + batch) * params.m + row) * params.n + column] = params.alpha * sum;
 }
+
+fn store_output(batch: u32, row: u32, column: u32, sum: f32) { store_part(0u, batch, row, column, sum); }
 
 // sum + a . b, in four fused steps.
 fn add_dot(sum: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {

@@ -2,11 +2,12 @@
 
 use super::convolutions;
 use super::sample::{SampledAxis, Subject};
+use crate::kernel::DeviceKind;
 use crate::ops::cases::Random;
 use crate::ops::{
-    Attention, Binary, BinaryFn, CachedAttention, Cast, Concat, Embedding, GroupNorm, HeadLayout, LayerNorm,
-    Linear, MatMul, Op, Pool, PoolFn, Reduce, ReduceFn, RmsNorm, Sample, SampleRow, Slice, SliceRange,
-    Softmax, Transpose, Unary, UnaryFn, Window,
+    Attention, Binary, BinaryFn, CachedAttention, Cast, Concat, ElementStep, Elementwise, Embedding,
+    GroupNorm, HeadLayout, LayerNorm, Linear, MatMul, Op, Pool, PoolFn, Reduce, ReduceFn, RmsNorm, Sample,
+    SampleRow, Slice, SliceRange, Softmax, StepSource, Transpose, Unary, UnaryFn, Window,
 };
 use crate::tensor::{DType, Tensor};
 use serde::Serialize;
@@ -74,11 +75,14 @@ impl Family {
     }
 }
 
-/// All that is measured.
-pub(super) fn subjects() -> Vec<Subject> {
+/// All that is measured on a device of this kind.
+pub(super) fn subjects(kind: DeviceKind) -> Vec<Subject> {
     let mut subjects = products();
     subjects.extend(attentions());
     subjects.extend(row_wise());
+    if kind != DeviceKind::Software {
+        subjects.extend(large());
+    }
     subjects.extend(elementwise());
     subjects.extend(movements());
     subjects.extend(reductions());
@@ -111,6 +115,17 @@ fn products() -> Vec<Subject> {
         both.iter().flat_map(|&dims| [DType::F32, DType::F16].map(|dtype| linear(dtype, dims))).collect();
     subjects.extend(projections.map(|dims| linear(DType::F32, dims)));
     subjects.push(matmul([12, 197, 64, 197]));
+    subjects
+}
+
+/// What fills a GPU, and would keep a processor busy for minutes: squares, layers of decoders of one
+/// and eight thousand million parameters, rows of 64 MB.
+fn large() -> Vec<Subject> {
+    let shapes = [[4096, 4096, 4096], [1, 4096, 14_336], [4, 4096, 14_336], [64, 4096, 14_336]];
+    let mut subjects: Vec<Subject> =
+        shapes.iter().flat_map(|&dims| [DType::F32, DType::F16].map(|dtype| linear(dtype, dims))).collect();
+    subjects.extend([attention(1, 4096), attention(2048, 2048)]);
+    subjects.extend([softmax([16_384, 1024]), softmax([256, 65_536]), rms_norm([4096, 4096])]);
     subjects
 }
 
@@ -196,11 +211,12 @@ fn encoder_attention(tokens: usize) -> Subject {
 
 /// Softmax and norms of decoders, of encoders and of networks for images.
 fn row_wise() -> Vec<Subject> {
-    let layer_norm = LayerNorm { eps: 1e-5, bias: true };
+    let layer_norm = LayerNorm::new(1e-5, true);
     vec![
         softmax([512, 1024]),
         softmax([2364, 197]),
         softmax([8, 50_257]),
+        softmax([1, 50_257]),
         rms_norm([1, 768]),
         rms_norm([512, 768]),
         Subject::new(Family::Norm, "layer_norm 197x768".into(), layer_norm, || {
@@ -251,7 +267,23 @@ fn elementwise() -> Vec<Subject> {
         unary("gelu", UnaryFn::Gelu),
         binary("add 512x3072", [512, 3072]),
         binary("add a row to 512x3072", [1, 3072]),
+        chain(),
     ]
+}
+
+/// A product, a sum with a row and a function in one kernel.
+fn chain() -> Subject {
+    let [x, factor, row] = [0, 1, 2].map(StepSource::Input);
+    let steps = vec![
+        ElementStep::Binary(BinaryFn::Mul, x, factor),
+        ElementStep::Binary(BinaryFn::Add, StepSource::Step(0), row),
+        ElementStep::Unary(UnaryFn::Tanh, StepSource::Step(1)),
+    ];
+    let name = "multiply, add a row, tanh 512x3072";
+    Subject::new(Family::Elementwise, name.into(), Elementwise { steps }, || {
+        let mut random = Random::new(17);
+        vec![random.f32([512, 3072]), random.f32([512, 3072]), random.f32([3072])]
+    })
 }
 
 /// Nothing computed: reordered, joined, cut, looked up, converted.

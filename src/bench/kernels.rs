@@ -2,27 +2,16 @@
 
 use super::families::subjects;
 use super::measurement::{Measurement, Report};
+use super::rotation::{Rotation, rounds_for};
 use super::sample::Subject;
 use super::{Family, Limits, Spread, measure_limits};
 use crate::gpu::Gpu;
-use crate::graph::Graph;
-use crate::kernel::{DeviceKind, Layout};
-use crate::ops::{Cost, Op, image};
+use crate::ops::{Cost, Op};
 use crate::profile::Bound;
-use crate::session::{PlanId, Session};
 use crate::tensor::{Spec, Tensor};
 use crate::{Error, Result};
 use serde::Serialize;
 use std::sync::Arc;
-
-/// Seconds that a measured run should take at least, so that the submit hardly counts.
-const RUN_SECONDS: f64 = 0.05;
-
-/// Most times that a run goes through all sets of buffers.
-const MOST_ROUNDS: f64 = 1000.0;
-
-/// Most sets of buffers that a kernel takes turns with.
-const MOST_SETS: u64 = 128;
 
 /// Speed of one kernel.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -49,6 +38,9 @@ pub struct KernelRow {
     pub bound: Bound,
     /// The least time by the limits of the same run, as a part of the median time.
     pub part_of_ceiling: f64,
+    /// The time of what the kernels issue (loads and stores by the rates of memory, then exponentials
+    /// and the like by theirs), as a part of the median time; none where there are sums of products.
+    pub part_of_issued: Option<f64>,
 }
 
 /// Speeds of kernels on one adapter.
@@ -69,7 +61,7 @@ pub struct KernelReport {
 /// [`Error::Request`] where no kernel is called so, or what the device says.
 pub fn measure_kernels(gpu: &Gpu, runs: usize, only: &str) -> Result<KernelReport> {
     let wanted = |subject: &Subject| subject.name.contains(only) || subject.family.name().contains(only);
-    let mut chosen: Vec<Subject> = subjects().into_iter().filter(wanted).collect();
+    let mut chosen: Vec<Subject> = subjects(gpu.caps().kind).into_iter().filter(wanted).collect();
     chosen.sort_by_key(|subject| subject.family);
     if chosen.is_empty() {
         let names = Family::ALL.map(Family::name).join(", ");
@@ -82,10 +74,10 @@ pub fn measure_kernels(gpu: &Gpu, runs: usize, only: &str) -> Result<KernelRepor
 
 fn measure(gpu: &Gpu, subject: &Subject, runs: usize, limits: &Limits) -> Result<KernelRow> {
     let inputs = (subject.inputs)();
-    let cost = cost(subject.op.as_ref(), &inputs)?;
+    let [cost, issued] = costs(subject.op.as_ref(), &inputs)?;
     let mismatch = subject.mismatch(gpu, &inputs)?;
     let (seconds, kernels) = match mismatch {
-        None => time(gpu, &subject.op, inputs, cost.bytes(), runs)?,
+        None => time(gpu, &subject.op, &inputs, runs)?,
         Some(_) => (Spread::of(&[]), Vec::new()),
     };
     let per_second = |amount: f64| if seconds.median > 0.0 { amount / seconds.median } else { 0.0 };
@@ -102,95 +94,23 @@ fn measure(gpu: &Gpu, subject: &Subject, runs: usize, limits: &Limits) -> Result
         gigabytes: per_second(cost.bytes() as f64 / 1e9),
         bound,
         part_of_ceiling: per_second(least),
+        part_of_issued: (cost.flops == 0).then(|| per_second(limits.ceilings().issued_seconds(&issued))),
     })
 }
 
-fn cost(op: &dyn Op, inputs: &[Tensor]) -> Result<Cost> {
+/// What an operator takes at least, and what its kernels issue.
+fn costs(op: &dyn Op, inputs: &[Tensor]) -> Result<[Cost; 2]> {
     let specs: Vec<Spec> = inputs.iter().map(|input| input.spec().clone()).collect();
-    Ok(op.cost(&specs, &op.infer(&specs)?))
+    let outputs = op.infer(&specs)?;
+    Ok([op.cost(&specs, &outputs), op.issued(&specs, &outputs)])
 }
 
 /// Seconds of an operator, and its kernels.
-fn time(
-    gpu: &Gpu,
-    op: &Arc<dyn Op>,
-    inputs: Vec<Tensor>,
-    bytes: u64,
-    runs: usize,
-) -> Result<(Spread, Vec<&'static str>)> {
-    let (op, inputs) = as_launched(gpu, op, inputs)?;
-    let sets = (cached_bytes(gpu) / bytes.max(1) + 1).min(MOST_SETS) as usize;
-    let rotation = Rotation::new(gpu, &op, &inputs, sets)?;
-    rotation.seconds(1)?;
-    let first = rotation.seconds(1)?;
-    let rounds = (RUN_SECONDS / first).clamp(1.0, MOST_ROUNDS) as usize;
-    let seconds = (0..runs)
-        .map(|_| Ok(rotation.seconds(rounds)? / (rounds * sets) as f64))
-        .collect::<Result<Vec<_>>>()?;
-    let mut kernels = rotation.session.kernels(rotation.plan);
-    kernels.truncate(kernels.len() / sets);
-    Ok((Spread::of(&seconds), kernels))
-}
-
-/// More bytes than the caches of a device hold.
-fn cached_bytes(gpu: &Gpu) -> u64 {
-    if gpu.caps().kind == DeviceKind::Discrete { 256 << 20 } else { 64 << 20 }
-}
-
-/// The operator that is launched and its inputs: operators on images take theirs with the channels
-/// last. Their elements stay in the old order, as times do not depend on values.
-fn as_launched(gpu: &Gpu, op: &Arc<dyn Op>, mut inputs: Vec<Tensor>) -> Result<(Arc<dyn Op>, Vec<Tensor>)> {
-    let specs: Vec<Spec> = inputs.iter().map(|input| input.spec().clone()).collect();
-    let Some(form) = op.channels_last(gpu.caps(), &specs) else { return Ok((op.clone(), inputs)) };
-    for index in form.images {
-        let spec = Spec::new(specs[index].dtype, image::to_last(&specs[index].shape));
-        inputs[index] = Tensor::from_bytes(spec, inputs[index].bytes().to_vec());
-    }
-    for (index, rule) in form.prepared {
-        inputs[index] = rule.prepare(&inputs[index..=index])?;
-    }
-    Ok((form.op, inputs))
-}
-
-/// A plan that computes an operator once on each of several sets of buffers.
-struct Rotation {
-    session: Session,
-    plan: PlanId,
-}
-
-impl Rotation {
-    fn new(gpu: &Gpu, op: &Arc<dyn Op>, inputs: &[Tensor], sets: usize) -> Result<Self> {
-        let mut graph = Graph::new();
-        let name = |set: usize, index: usize| format!("input {index} of set {set}");
-        for set in 0..sets {
-            let mut ids = Vec::with_capacity(inputs.len());
-            for (index, tensor) in inputs.iter().enumerate() {
-                ids.push(match op.layout(index) {
-                    Layout::Rows => graph.constant(name(set, index), Arc::new(tensor.clone())),
-                    Layout::Plain => graph.state(name(set, index), tensor.spec().clone()),
-                });
-            }
-            for (index, output) in graph.add_shared(op.clone(), &ids)?.into_iter().enumerate() {
-                graph.output(format!("output {index} of set {set}"), output);
-            }
-        }
-        let mut session = Session::new(gpu, None);
-        let plan = session.add_as_is(graph)?;
-        for (index, tensor) in
-            inputs.iter().enumerate().filter(|(index, _)| op.layout(*index) == Layout::Plain)
-        {
-            for set in 0..sets {
-                session.write_state(&name(set, index), tensor)?;
-            }
-            gpu.flush()?;
-        }
-        Ok(Self { session, plan })
-    }
-
-    /// Seconds of going through all sets so many times.
-    fn seconds(&self, rounds: usize) -> Result<f64> {
-        Ok(self.session.time(self.plan, rounds)?.best().as_secs_f64())
-    }
+fn time(gpu: &Gpu, op: &Arc<dyn Op>, inputs: &[Tensor], runs: usize) -> Result<(Spread, Vec<&'static str>)> {
+    let rotation = Rotation::new(gpu, op, inputs)?;
+    let rounds = rounds_for(rotation.first_seconds()?);
+    let seconds = (0..runs).map(|_| rotation.seconds_of_one(rounds)).collect::<Result<Vec<_>>>()?;
+    Ok((Spread::of(&seconds), rotation.kernels()))
 }
 
 impl Report for KernelReport {
@@ -210,7 +130,8 @@ impl std::fmt::Display for KernelReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.limits)?;
         writeln!(f, "form of kernels   {}", self.form)?;
-        writeln!(f, "{:50}{:26}{:>9}{:>9}  of ceiling", "", "microseconds", "GFLOP/s", "GB/s")?;
+        let heads = ("microseconds", "GFLOP/s", "GB/s", "issued");
+        writeln!(f, "{:50}{:26}{:>9}{:>9}{:>8}  of ceiling", "", heads.0, heads.1, heads.2, heads.3)?;
         let mut family = None;
         for row in &self.rows {
             if family.replace(row.family) != Some(row.family) {
@@ -223,7 +144,9 @@ impl std::fmt::Display for KernelReport {
             let flops = row.gigaflops.map_or("-".to_owned(), |rate| format!("{rate:.1}"));
             let (time, bytes) = (row.microseconds.to_string(), row.gigabytes);
             let (part, bound) = (100.0 * row.part_of_ceiling, row.bound.name());
-            writeln!(f, "  {:48}{time:26}{flops:>9}{bytes:>9.2}  {part:3.0}% {bound}", row.name)?;
+            let issued = row.part_of_issued.map_or("-".to_owned(), |part| format!("{:.0}%", 100.0 * part));
+            write!(f, "  {:48}{time:26}{flops:>9}{bytes:>9.2}{issued:>8}", row.name)?;
+            writeln!(f, "  {part:3.0}% {bound}")?;
         }
         Ok(())
     }

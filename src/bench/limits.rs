@@ -39,6 +39,9 @@ pub struct Limits {
     pub multiply_add: Spread,
     /// GFLOP/s of f16 multiply-adds, where the device has them.
     pub multiply_add_f16: Option<Spread>,
+    /// Products of matrices that the device lists, as rows x columns x depth, type of the factors and
+    /// of the sums.
+    pub matrices: Vec<String>,
     /// GFLOP/s of matrix units, f16 with f32 sums, where the device has them.
     pub matrix_multiply: Option<Spread>,
     /// Billions of f32 exponentials per second.
@@ -49,6 +52,10 @@ pub struct Limits {
     pub copy_buffer: Spread,
     /// GB/s of a kernel that reads.
     pub read: Spread,
+    /// GB/s of a kernel that reads f16 by sixteen bytes and unpacks them to f32.
+    pub read_f16_packed: Spread,
+    /// GB/s of a kernel that reads f16 as vectors of four, where the device has them.
+    pub read_f16: Option<Spread>,
     /// GB/s of reading workgroup memory.
     pub workgroup_read: Spread,
     /// Nanoseconds of a barrier of 256 invocations, with a load or a store of workgroup memory.
@@ -80,11 +87,14 @@ pub fn measure_limits(gpu: &Gpu, runs: usize) -> Result<Limits> {
         timestamps: gpu.has_timestamps(),
         multiply_add: best_of(multiply_adds(caps).into())?,
         multiply_add_f16: half.map(rate).transpose()?,
+        matrices: gpu.adapter().matrices.clone(),
         matrix_multiply: probes::matrix_multiply(caps).map(rate).transpose()?,
         exponential: rate(probes::exponential(caps))?,
         copy: rate(probes::copy(caps))?,
         copy_buffer: copy_buffer(gpu, runs)?,
         read: best_of(probes::reads(caps))?,
+        read_f16_packed: rate(probes::read_f16(caps, true))?,
+        read_f16: caps.f16.then(|| rate(probes::read_f16(caps, false))).transpose()?,
         workgroup_read: rate(probes::workgroup_read(caps))?,
         barrier: self::rate(gpu, &probes::barrier(caps), runs)?.inverted().scaled(1e9),
         dispatch: dispatch?,
@@ -233,6 +243,10 @@ impl Report for Limits {
             rate("copy in a kernel, read and written", "GB/s", self.copy),
             rate("copy of a buffer, read and written", "GB/s", self.copy_buffer),
             rate("read in a kernel", "GB/s", self.read),
+            rate("read f16 by 16 bytes, unpacked", "GB/s", self.read_f16_packed),
+        ]);
+        rows.extend(self.read_f16.map(|it| rate("read f16 in vectors of four", "GB/s", it)));
+        rows.extend([
             rate("read workgroup memory", "GB/s", self.workgroup_read),
             time("barrier of 256, with a load or store", "ns", self.barrier),
             time("dispatch, independent", "us", self.dispatch),
@@ -258,6 +272,36 @@ impl std::fmt::Display for Limits {
         if self.matrix_multiply.is_none() {
             writeln!(f, "{:38}this device has none that WGSL can name", "matrix units")?;
         }
+        if !self.matrices.is_empty() {
+            writeln!(f, "{:38}{}", "matrices it lists", self.matrices.join(", "))?;
+        }
         Ok(())
+    }
+}
+#[cfg(test)]
+impl Limits {
+    /// Every rate and time the same, on a device without f16 and matrix units.
+    pub(super) fn all(spread: Spread) -> Self {
+        Self {
+            adapter: "an adapter".into(),
+            load: None,
+            timestamps: true,
+            multiply_add: spread,
+            multiply_add_f16: None,
+            matrices: Vec::new(),
+            matrix_multiply: None,
+            exponential: spread,
+            copy: spread,
+            copy_buffer: spread,
+            read: spread,
+            read_f16_packed: spread,
+            read_f16: None,
+            workgroup_read: spread,
+            barrier: spread,
+            dispatch: spread,
+            dependent_dispatch: spread,
+            submit: spread,
+            readback: spread,
+        }
     }
 }

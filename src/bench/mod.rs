@@ -17,9 +17,11 @@ mod measurement;
 mod onnx;
 mod probes;
 mod roofline;
+mod rotation;
 mod sample;
 mod shapes;
 mod text;
+mod tune;
 mod vision;
 
 pub use compare::{ComparedRow, Comparison};
@@ -32,8 +34,12 @@ pub use onnx::{OnnxSpeed, OnnxSubject, measure_onnx};
 pub use probes::probe_launches;
 pub use roofline::roofline;
 pub use shapes::{ModelShape, RandomWeights};
-pub use text::{DecodeSpeed, PromptSpeed, TextReport, TextRuns, measure_model, measure_shape};
-pub use vision::{ImageShape, LayerRow, VisionReport, measure_image_model, measure_image_shape};
+pub use text::{DecodeSpeed, PromptSpeed, TextReport, TextRuns, measure_model, measure_shape, shape_graphs};
+pub use tune::{TunedRow, tune};
+pub use vision::{
+    ImageShape, LayerRow, VisionReport, image_model_graph, image_shape_graph, measure_image_model,
+    measure_image_shape,
+};
 
 use crate::gpu::Gpu;
 use serde::{Deserialize, Serialize};

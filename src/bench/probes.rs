@@ -228,23 +228,48 @@ pub(super) fn reads(caps: &Caps) -> Vec<Probe> {
 }
 
 fn read(caps: &Caps, bytes: u64, items: u32, stride: u32) -> Probe {
-    let (rounds, values) = (VECTORS_OF_A_SUM / 4, random(BLOCK / 4));
+    let values = random(BLOCK / 4);
+    let exact: Vec<f64> = values.iter().map(|&value| f64::from(value)).collect();
+    let fill = Fill { bytes, ..Fill::f32(&values) };
+    sums(caps, fill, "vec4<f32>", (items, stride), &|vector, part| exact[(vector * 4 + part) % exact.len()])
+}
+
+/// Bytes of f16 read by sums: sixteen bytes at a time and unpacked, or in vectors of four.
+pub(super) fn read_f16(caps: &Caps, packed: bool) -> Probe {
+    let (bytes, values) = (memory_bytes(caps), random(BLOCK / 2));
+    let values: Vec<f16> = values.into_iter().map(f16::from_f32).collect();
+    let (element, halves) = if packed { ("vec4<u32>", 8) } else { ("vec4<f16>", 4) };
+    let items = u32::try_from(bytes / (2 * halves as u64)).expect("vectors of a binding") / VECTORS_OF_A_SUM;
+    let fill = Fill { bytes, ..Fill::once(bytemuck::cast_slice(&values).to_vec()) };
+    let value = |vector: usize, part: usize| {
+        let at = |index: usize| values[(vector * halves + index) % values.len()].to_f64();
+        if packed { at(part) + at(4 + part) } else { at(part) }
+    };
+    sums(caps, fill, element, (items, caps.elementwise_width()), &value)
+}
+
+/// Bytes read by so many sums of vectors at a stride; `value` is what a vector adds to a part of its sum.
+fn sums(
+    caps: &Caps,
+    fill: Fill,
+    element: &'static str,
+    (items, stride): (u32, u32),
+    value: &dyn Fn(usize, usize) -> f64,
+) -> Probe {
+    let rounds = VECTORS_OF_A_SUM / 4;
     let share = Share::of_loops(items as usize, rounds as usize, caps);
     let params = ReadParams { items, per_group: share.per_group, rounds, stride };
     let sum = |item: u32, part: usize| {
         let first = (item - item % stride) * VECTORS_OF_A_SUM + item % stride;
-        let vector = |index: u32| (first + index * stride) as usize * 4 + part;
-        (0..VECTORS_OF_A_SUM).map(|index| f64::from(values[vector(index) % values.len()])).sum()
+        (0..VECTORS_OF_A_SUM).map(|index| value((first + index * stride) as usize, part)).sum()
     };
+    let firsts = (0..8).flat_map(|item| (0..4).map(move |part| (item, part)));
     Probe {
-        launch: share.launch(&READ).params(params).bind_all(1, 1),
-        expected: (0..8)
-            .flat_map(|item| (0..4).map(move |part| (item, part)))
-            .map(|(i, p)| sum(i, p))
-            .collect(),
-        inputs: vec![Fill { bytes, ..Fill::f32(&values) }],
+        launch: share.launch(&READ).variant("element", element).params(params).bind_all(1, 1),
+        expected: firsts.map(|(item, part)| sum(item, part)).collect(),
         output_bytes: u64::from(items) * 16,
-        amount: bytes as f64,
+        amount: fill.bytes as f64,
+        inputs: vec![fill],
         tolerance: Tolerance::new(1e-4, 1e-5),
     }
 }
@@ -330,6 +355,8 @@ pub fn probe_launches(caps: &Caps) -> Vec<Launch> {
         barrier(caps),
     ];
     probes.extend(reads(caps));
+    probes.push(read_f16(caps, true));
+    probes.extend(caps.f16.then(|| read_f16(caps, false)));
     probes.extend(caps.f16.then(|| multiply_add(caps, 8, true)));
     probes.extend(matrix_multiply(caps));
     probes.into_iter().map(|probe| probe.launch).chain([increment()]).collect()

@@ -299,28 +299,16 @@ mod tests {
             gigabytes: bytes as f64 / 1e5,
             bound: Bound::Memory,
             part_of_ceiling: 0.5,
+            part_of_issued: None,
         }
     }
 
     fn report(rows: Vec<KernelRow>) -> KernelReport {
-        let some = Spread::of(&[8.0]);
         let limits = Limits {
             adapter: "an <adapter> & \"more\"".into(),
-            load: None,
-            timestamps: true,
             multiply_add: Spread::of(&[90.0]),
             multiply_add_f16: Some(Spread::of(&[20.0])),
-            matrix_multiply: None,
-            exponential: some,
-            copy: some,
-            copy_buffer: some,
-            read: some,
-            workgroup_read: some,
-            barrier: some,
-            dispatch: some,
-            dependent_dispatch: some,
-            submit: some,
-            readback: some,
+            ..Limits::all(Spread::of(&[8.0]))
         };
         KernelReport { form: "software".into(), limits, rows }
     }

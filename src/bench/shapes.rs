@@ -22,8 +22,10 @@ pub struct ModelShape {
     pub intermediate: u32,
     /// Number of layers.
     pub layers: u32,
-    /// Heads of a layer, for queries as for keys and values.
+    /// Heads of a layer for queries.
     pub heads: u32,
+    /// Heads of a layer for keys and values.
+    pub kv_heads: u32,
     /// Rows of the embedding.
     pub vocab_size: u32,
     /// Positions.
@@ -31,14 +33,15 @@ pub struct ModelShape {
 }
 
 impl ModelShape {
-    /// The shapes that have a name: 15 and 124 million parameters.
-    pub const ALL: [Self; 2] = [
+    /// The shapes that have a name: 15 and 124 million parameters, and those of Llama 3.2 1B.
+    pub const ALL: [Self; 3] = [
         Self {
             name: "15m",
             hidden: 288,
             intermediate: 768,
             layers: 6,
             heads: 6,
+            kv_heads: 6,
             vocab_size: 32_000,
             context: 1024,
         },
@@ -48,8 +51,19 @@ impl ModelShape {
             intermediate: 2048,
             layers: 12,
             heads: 12,
+            kv_heads: 12,
             vocab_size: 50_257,
             context: 1024,
+        },
+        Self {
+            name: "1b",
+            hidden: 2048,
+            intermediate: 8192,
+            layers: 16,
+            heads: 32,
+            kv_heads: 8,
+            vocab_size: 128_256,
+            context: 4096,
         },
     ];
 
@@ -74,6 +88,7 @@ impl ModelShape {
             "intermediate_size": self.intermediate,
             "num_hidden_layers": self.layers,
             "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads,
             "vocab_size": self.vocab_size,
             "max_position_embeddings": self.context,
             "tie_word_embeddings": true,

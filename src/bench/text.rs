@@ -3,6 +3,7 @@
 use super::{Measurement, ModelShape, RandomWeights, Report, Spread, Surroundings, timed};
 use crate::cancel::CancelToken;
 use crate::gpu::Gpu;
+use crate::graph::Graph;
 use crate::models::decoder::Decoder;
 use crate::nn::Cache;
 use crate::ops::SampleRow;
@@ -28,6 +29,8 @@ pub struct TextRuns {
     /// The only length of prompts and contexts; 16, 128 and 512 where there is none.
     pub length: Option<usize>,
 }
+/// Most rows of a piece of a prompt.
+const PROMPT_ROWS: usize = 512;
 
 /// Speed of processing a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -119,11 +122,20 @@ pub fn measure_shape(
     let loading = Instant::now();
     let cache = Cache { slots: 1, context: shape.context as usize };
     let decoder = Decoder::new(shape.config()?, "model", cache);
-    let options = EngineOptions { prompt_rows: 512, memory_budget: default_budget(gpu) };
+    let options = EngineOptions { prompt_rows: PROMPT_ROWS, memory_budget: default_budget(gpu) };
     let graphs = Engine::first_graphs(&decoder, &dtype, options.prompt_rows)?;
     let mut engine = Engine::new(gpu, decoder, graphs, &RandomWeights, options, &mut |_, _| {})?;
     let name = format!("{} {} (random weights)", shape.name, dtype.name());
     measure(&mut engine, name, runs, started, loading.elapsed())
+}
+
+/// The graphs of a shape in `dtype`: decoding one token, and pieces of a prompt of every size.
+///
+/// # Errors
+/// When the sizes do not fit each other.
+pub fn shape_graphs(shape: ModelShape, dtype: DType) -> Result<Vec<Graph>> {
+    let cache = Cache { slots: 1, context: shape.context as usize };
+    Engine::all_graphs(&Decoder::new(shape.config()?, "model", cache), &dtype, PROMPT_ROWS)
 }
 
 fn measure(

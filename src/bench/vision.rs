@@ -156,14 +156,41 @@ pub fn measure_image_model(
     runs: usize,
     started: Instant,
 ) -> Result<VisionReport> {
+    with_image_model(path, dtype, |subject| measure(gpu, subject, runs, started))
+}
+
+/// The graph of a shape on one image, with weights in `dtype`.
+///
+/// # Errors
+/// When the network cannot be built.
+pub fn image_shape_graph(shape: ImageShape, dtype: DType) -> Result<Graph> {
+    let (name, network) = (String::new(), shape.network());
+    let weights = &RandomWeights;
+    Subject { name, network: network.as_ref(), side: SIDE, types: &dtype, weights }.graph(1)
+}
+
+/// The graph of the network of a folder or file on one image, with weights in `dtype` or as they
+/// are stored.
+///
+/// # Errors
+/// Those of reading the files.
+pub fn image_model_graph(path: &Path, dtype: Option<DType>) -> Result<Graph> {
+    with_image_model(path, dtype, |subject| subject.graph(1))
+}
+
+/// Reads the files of a network as far as it takes to plan it.
+fn with_image_model<T>(
+    path: &Path,
+    dtype: Option<DType>,
+    body: impl FnOnce(&Subject<'_>) -> Result<T>,
+) -> Result<T> {
     let weights = FileWeights::open(path)?;
     let (folder, tensors) = (folder_of(path), TensorShapes::new(path, weights.shapes()));
     let model = VisionModel::load(&folder, &tensors, None)?;
     let side = model.default_preprocess().fixed_size().map_or(SIDE, |[height, _]| height);
     let checkpoint = Checkpoint::new(&weights, &folder, dtype);
     let (name, network) = (path.display().to_string(), model.network());
-    let subject = Subject { name, network, side, types: &checkpoint, weights: &checkpoint };
-    measure(gpu, &subject, runs, started)
+    body(&Subject { name, network, side, types: &checkpoint, weights: &checkpoint })
 }
 
 impl Subject<'_> {

@@ -2,7 +2,9 @@
 
 use super::Gpu;
 use crate::kernel::{Backend, Caps, DeviceKind, Overrides};
+use crate::tuning::{read_tuning, tuning_path};
 use crate::{Error, Result};
+use std::sync::Arc;
 
 /// How to open a device.
 #[derive(Debug, Clone, Default)]
@@ -12,6 +14,12 @@ pub struct GpuOptions {
     pub adapter: Option<String>,
     /// Whether shaders get naga's run-time checks (index clamps, loop bounds, zero-fill).
     pub checked: bool,
+    /// Whether kernels are used without the self-check (see [`Gpu::self_checked`]); so they are too
+    /// where the environment variable `WGINFER_SELF_CHECK` is `off`.
+    pub trusted: bool,
+    /// Whether choices that `wginfer tune` measured on the adapter are left alone; so they are too
+    /// where the environment variable `WGINFER_TUNING` is `off`.
+    pub untuned: bool,
 }
 
 /// What is known of an adapter.
@@ -25,6 +33,9 @@ pub struct AdapterSummary {
     pub backend: String,
     /// Kind, by which adapters are ranked.
     pub kind: DeviceKind,
+    /// Products of matrices that a subgroup makes by units of its own: rows x columns x depth, type of
+    /// the factors and of the sums, as "16x16x16 F16 F32".
+    pub matrices: Vec<String>,
 }
 
 impl std::fmt::Display for AdapterSummary {
@@ -65,14 +76,16 @@ impl Gpu {
         let adapters = ranked_adapters();
         let wanted = options.adapter.clone().or_else(|| std::env::var("WGINFER_ADAPTER").ok());
         let adapter = choose(&adapters, wanted.filter(|name| !name.is_empty()).as_deref())?;
-        let summary = summarise(&adapter.get_info());
+        let summary = summarise(adapter);
         let (device, queue) =
             open_with_matrices(adapter).map_or_else(|| open_device(adapter, &descriptor(adapter)), Ok)?;
         let caps = caps_of(adapter, &device);
         log::info!("adapter: {summary}");
         let gpu = Self::from_parts(device, queue, summary, caps, options.checked);
         gpu.watch_for_loss();
-        Ok(gpu)
+        let is_off = |name| std::env::var(name).is_ok_and(|value| value == "off");
+        let gpu = if options.untuned || is_off("WGINFER_TUNING") { gpu } else { gpu.tuned() };
+        Ok(if options.trusted || is_off("WGINFER_SELF_CHECK") { gpu } else { gpu.self_checked() })
     }
 
     /// Uses the host application's own device and queue, which may have wgpu's default limits
@@ -80,13 +93,35 @@ impl Gpu {
     /// The device's callbacks are left to the host.
     pub fn from_wgpu(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let caps = caps_of(adapter, &device);
-        Self::from_parts(device, queue, summarise(&adapter.get_info()), caps, false)
+        Self::from_parts(device, queue, summarise(adapter), caps, false)
+    }
+
+    /// The same device with the choices of kernels that `wginfer tune` measured on it, where there
+    /// are any. A file of them that cannot be used is passed over with a warning.
+    #[must_use]
+    pub fn tuned(&self) -> Self {
+        let adapter = self.adapter().to_string();
+        let Some(path) = tuning_path(&adapter) else { return self.clone() };
+        match read_tuning(&path, &adapter) {
+            Ok(None) => self.clone(),
+            Ok(Some(tuning)) => {
+                log::info!("{} measured choices of kernels: {}", tuning.len(), path.display());
+                let mut caps = self.caps().clone();
+                caps.overrides.tuning = Some(Arc::new(tuning));
+                self.with_caps(caps)
+            }
+            Err(error) => {
+                log::warn!("measured choices of kernels are not used: {error}");
+                self.clone()
+            }
+        }
     }
 
     /// Features and limits that are worth requesting from an adapter.
     pub fn wanted(adapter: &wgpu::Adapter) -> (wgpu::Features, wgpu::Limits) {
         let useful = wgpu::Features::SUBGROUP
             | wgpu::Features::SHADER_F16
+            | wgpu::Features::SHADER_INT64
             | wgpu::Features::IMMEDIATES
             | wgpu::Features::TIMESTAMP_QUERY;
         let limits = wgpu::Limits { max_bind_groups: 4, ..adapter.limits() };
@@ -95,7 +130,7 @@ impl Gpu {
 
     /// All adapters, best first.
     pub fn adapters() -> Vec<AdapterSummary> {
-        ranked_adapters().iter().map(|adapter| summarise(&adapter.get_info())).collect()
+        ranked_adapters().iter().map(summarise).collect()
     }
 
     fn watch_for_loss(&self) {
@@ -104,7 +139,7 @@ impl Gpu {
             let mut lost = lost.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             *lost = Some(format!("{reason:?} {message}").trim().to_owned());
         });
-        self.shared.device.on_uncaptured_error(std::sync::Arc::new(|error: wgpu::Error| {
+        self.shared.device.on_uncaptured_error(Arc::new(|error: wgpu::Error| {
             log::error!("GPU device: {error}");
         }));
     }
@@ -204,13 +239,23 @@ fn kind_of(device_type: wgpu::DeviceType) -> DeviceKind {
     }
 }
 
-fn summarise(info: &wgpu::AdapterInfo) -> AdapterSummary {
+fn summarise(adapter: &wgpu::Adapter) -> AdapterSummary {
+    let info = adapter.get_info();
     AdapterSummary {
         name: info.name.clone(),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
         backend: format!("{:?}", info.backend),
         kind: kind_of(info.device_type),
+        matrices: matrices(adapter),
     }
+}
+
+fn matrices(adapter: &wgpu::Adapter) -> Vec<String> {
+    let name = |size: &wgpu::CooperativeMatrixProperties| {
+        let [rows, columns, depth] = [size.m_size, size.n_size, size.k_size];
+        format!("{rows}x{columns}x{depth} {:?} {:?}", size.ab_type, size.cr_type)
+    };
+    adapter.cooperative_matrix_properties().iter().map(name).collect()
 }
 
 fn caps_of(adapter: &wgpu::Adapter, device: &wgpu::Device) -> Caps {
@@ -228,8 +273,10 @@ fn caps_of(adapter: &wgpu::Adapter, device: &wgpu::Device) -> Caps {
         subgroup_min: info.subgroup_min_size,
         subgroup_max: info.subgroup_max_size,
         f16: features.contains(wgpu::Features::SHADER_F16),
+        int64: features.contains(wgpu::Features::SHADER_INT64),
         cooperative_matrix: matrix_side(adapter)
             .filter(|_| features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)),
+        half_products: false,
         immediates: features.contains(wgpu::Features::IMMEDIATES) && limits.max_immediate_size >= 128,
         max_workgroup_invocations: limits.max_compute_invocations_per_workgroup,
         max_workgroup_bytes: limits.max_compute_workgroup_storage_size,

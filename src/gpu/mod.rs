@@ -18,8 +18,10 @@ pub use timing::Elapsed;
 /// The version of wgpu whose adapters, devices and queues [`Gpu::from_wgpu`] takes.
 pub use wgpu;
 
-use crate::kernel::Caps;
+use crate::graph::PlannedGraphs;
+use crate::kernel::{Caps, Launch};
 use crate::profile::Recorder;
+use crate::self_check::{SelfChecks, self_check_path};
 use crate::{Error, Result};
 use pipeline::Pipelines;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -48,6 +50,11 @@ pub struct Gpu {
     shared: Arc<Shared>,
     caps: Arc<Caps>,
     checked: bool,
+    /// What the self-check found, where there is one.
+    self_checks: Option<SelfChecks>,
+    /// Whether what runs stays out of records.
+    unrecorded: bool,
+    planned: Option<PlannedGraphs>,
 }
 
 #[derive(Debug)]
@@ -72,6 +79,8 @@ struct Shared {
     recorder: Mutex<Option<Recorder>>,
     /// Test hook: whether timestamps are not used.
     without_timestamps: AtomicBool,
+    /// Test hook: part of the kernels and variants that compute nothing.
+    broken: Mutex<Option<String>>,
 }
 
 impl Gpu {
@@ -99,8 +108,10 @@ impl Gpu {
             staged: AtomicU64::new(0),
             recorder: Mutex::default(),
             without_timestamps: AtomicBool::new(false),
+            broken: Mutex::default(),
         };
-        Self { shared: Arc::new(shared), caps: Arc::new(caps), checked }
+        let (shared, caps) = (Arc::new(shared), Arc::new(caps));
+        Self { shared, caps, checked, self_checks: None, unrecorded: false, planned: None }
     }
 
     /// What this device can do.
@@ -119,6 +130,46 @@ impl Gpu {
     #[must_use]
     pub fn with_checks(&self, checked: bool) -> Self {
         Self { checked, ..self.clone() }
+    }
+
+    /// The same device with the self-check of kernels (see
+    /// [`Session::add`](crate::session::Session::add)), and without the kernels that failed it
+    /// before: what was found is kept by adapter, driver and version of this crate in the user's
+    /// cache folder.
+    #[must_use]
+    pub fn self_checked(&self) -> Self {
+        let adapter = self.adapter().to_string();
+        self.with_self_checks(SelfChecks::load(self_check_path(&adapter), &adapter))
+    }
+
+    /// The same with what was found kept elsewhere.
+    #[must_use]
+    pub fn with_self_checks(&self, checks: SelfChecks) -> Self {
+        let mut caps = self.caps().clone();
+        let failed = checks.demotions().into_iter().map(|demotion| (demotion.family, demotion.choice));
+        caps.overrides.demoted.extend(failed);
+        Self { self_checks: Some(checks), ..self.with_caps(caps) }
+    }
+
+    /// What the self-check found on this adapter, where there is one.
+    pub fn self_checks(&self) -> Option<&SelfChecks> {
+        self.self_checks.as_ref()
+    }
+
+    /// The same device, whose work is in no record.
+    pub(crate) fn unrecorded(&self) -> Self {
+        Self { unrecorded: true, ..self.clone() }
+    }
+
+    /// The same device, on which sessions add the graphs that they plan to a list.
+    #[must_use]
+    pub fn with_planned_graphs(&self, planned: &PlannedGraphs) -> Self {
+        Self { planned: Some(planned.clone()), ..self.clone() }
+    }
+
+    /// Where sessions add the graphs that they plan.
+    pub(crate) fn planned_graphs(&self) -> Option<&PlannedGraphs> {
+        self.planned.as_ref()
     }
 
     /// The adapter.
@@ -148,6 +199,20 @@ impl Gpu {
     #[doc(hidden)]
     pub fn fail_allocation(&self, n: u64) {
         self.shared.failing_allocation.store(n, Ordering::Relaxed);
+    }
+
+    /// Test hook: kernels whose name or variant contains `part` compute nothing in what is prepared
+    /// from now on, as a driver's miscompilation might.
+    #[doc(hidden)]
+    pub fn break_kernels(&self, part: &str) {
+        *self.shared.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(part.to_owned());
+    }
+
+    /// Whether a launch computes nothing by [`break_kernels`](Self::break_kernels).
+    fn is_broken(&self, launch: &Launch) -> bool {
+        let broken = self.shared.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = || format!("{} {}", launch.kernel, launch.variant_text());
+        broken.as_ref().is_some_and(|part| text().contains(part))
     }
 
     /// Test hook: times are the clock's from now on, as on a device without timestamps.

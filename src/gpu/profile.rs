@@ -22,6 +22,9 @@ impl Gpu {
 
     /// The record in the making, if there is one.
     pub fn recorder(&self) -> Option<Recorder> {
+        if self.unrecorded {
+            return None;
+        }
         self.shared.recorder.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

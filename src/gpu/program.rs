@@ -94,7 +94,7 @@ impl Gpu {
                 params: dispatch.launch.params.bytes.clone(),
                 params_offset: u32::try_from(index * PARAMS_STRIDE)
                     .expect("a program has fewer than 2^24 steps"),
-                workgroups: dispatch.launch.workgroups,
+                workgroups: if self.is_broken(dispatch.launch) { [0; 3] } else { dispatch.launch.workgroups },
                 work: dispatch.launch.work,
             });
         }

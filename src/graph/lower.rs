@@ -75,7 +75,7 @@ impl<'a> Lowering<'a> {
 
     fn node(&mut self, node: Node, caps: &Caps) -> std::result::Result<(), (String, crate::Error)> {
         let specs: Vec<Spec> = node.inputs.iter().map(|id| self.graph.spec(*id).clone()).collect();
-        let form = node.op.channels_last(caps, &specs);
+        let form = node.op.channels_last(&caps.of_op(node.op.name()), &specs);
         let comes_last = |form: &ChannelsLast| form.images.iter().any(|&i| self.comes_last(node.inputs[i]));
         match form {
             Some(form) if form.required || comes_last(&form) => {

@@ -13,7 +13,7 @@ mod passes;
 mod plan;
 
 pub use build::Segment;
-pub use choices::op_choices;
+pub use choices::{PlannedGraphs, op_choices};
 pub use lower::lower;
 pub use passes::optimise;
 pub(crate) use plan::buffer_bytes;

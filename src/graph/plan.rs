@@ -227,15 +227,16 @@ impl<'a> Planner<'a> {
         let inputs: Vec<Spec> = node.inputs.iter().map(|id| self.graph.spec(*id).clone()).collect();
         let outputs: Vec<Spec> = node.outputs.iter().map(|id| self.graph.spec(*id).clone()).collect();
         if outputs.iter().any(|spec| spec.elements() > 0) {
+            let caps = self.caps.of_op(node.op.name());
             let launches =
-                node.op.launch(self.caps, &inputs, &outputs).map_err(|error| error.at_node(&node.name))?;
+                node.op.launch(&caps, &inputs, &outputs).map_err(|error| error.at_node(&node.name))?;
             let scratch: Vec<(usize, u64)> = launches
                 .scratch
                 .iter()
                 .map(|spec| (self.slots.take(buffer_bytes(spec)), buffer_bytes(spec)))
                 .collect();
-            let selected: Arc<[Selected]> = node.selected.iter().chain(&launches.selected).cloned().collect();
             let applied = Arc::new(Applied::new(node.op.as_ref(), inputs, outputs));
+            let selected: Arc<[Selected]> = node.selected.iter().chain(&launches.selected).cloned().collect();
             for launch in launches.steps {
                 let buffers = self.bind(node, &launch, &scratch);
                 let (name, applied, selected) = (node.name.clone(), applied.clone(), selected.clone());

@@ -1,6 +1,7 @@
 //! What a device can do, as plain data that tests can fake.
 
 use super::Overrides;
+use std::borrow::Cow;
 
 /// Kind of adapter, in the order in which they are preferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,9 +69,17 @@ pub struct Caps {
     pub subgroup_max: u32,
     /// Whether `enable f16` is there.
     pub f16: bool,
+    /// Whether shaders may use integers of 64 bits.
+    pub int64: bool,
     /// Side of the square tiles that subgroups multiply, f16 by f16 with f32 sums, where the
     /// hardware has matrix units: 16 on Vulkan, 8 on Metal.
     pub cooperative_matrix: Option<u32>,
+    /// Whether products with an f16 weight may round their other factor to f16, as matrix units
+    /// want it: sums then deviate by about 2^-11 of their terms, and factors above 65504 become
+    /// infinite. Other runtimes do so for every model with f16 weights (llama.cpp's Vulkan back
+    /// end where it has matrix units, PyTorch whose activations are f16 as well); here it is what
+    /// a host asks for, because results are promised as those of f32 products.
+    pub half_products: bool,
     /// Whether parameters can be immediates (push constants).
     pub immediates: bool,
     /// Most invocations in a workgroup.
@@ -109,6 +118,16 @@ impl Caps {
         if self.form() == Form::Software { 8 } else { 64.min(self.max_workgroup_invocations) }
     }
 
+    /// Workgroups that keep a device busy, about two for each of its units; drivers tell no
+    /// number of these.
+    pub fn busy_workgroups(&self) -> usize {
+        match self.kind {
+            DeviceKind::Discrete => 256,
+            DeviceKind::Integrated | DeviceKind::Virtual => 64,
+            DeviceKind::Software => 16,
+        }
+    }
+
     /// The same device without what computes with values of half precision, whose range f32 values
     /// may leave.
     #[must_use]
@@ -123,6 +142,22 @@ impl Caps {
         self
     }
 
+    /// The device as an operator sees it: in a plainer form where kernels of its own form are demoted
+    /// (see [`Overrides::demoted`]). The software form is the plainest.
+    pub fn of_op(&self, op: &str) -> Cow<'_, Self> {
+        let is_demoted = |form: Form| {
+            self.overrides.demoted.iter().any(|(name, choice)| name == op && choice == form.name())
+        };
+        let own = self.form();
+        let plainer = [Form::Subgroup, Form::Plain, Form::Software].into_iter().skip_while(|it| *it != own);
+        let form = plainer.clone().find(|it| !is_demoted(*it)).unwrap_or(Form::Software);
+        if form == own || is_demoted(form) {
+            return Cow::Borrowed(self);
+        }
+        let subgroups = self.subgroups && form == Form::Subgroup;
+        Cow::Owned(Self { subgroups, ..self.clone().with_form(form) })
+    }
+
     /// The least that WebGPU guarantees, without any feature.
     pub const fn webgpu_minimum() -> Self {
         Self {
@@ -132,7 +167,9 @@ impl Caps {
             subgroup_min: 4,
             subgroup_max: 128,
             f16: false,
+            int64: false,
             cooperative_matrix: None,
+            half_products: false,
             immediates: false,
             max_workgroup_invocations: 256,
             max_workgroup_bytes: 16 << 10,
@@ -152,6 +189,7 @@ impl Caps {
         let gpu = Self {
             subgroups: true,
             f16: true,
+            int64: true,
             immediates: true,
             max_workgroup_invocations: 1024,
             max_workgroup_bytes: 32 << 10,
@@ -168,6 +206,7 @@ impl Caps {
                     subgroup_min: 32,
                     subgroup_max: 32,
                     cooperative_matrix: Some(16),
+                    half_products: true,
                     max_workgroup_bytes: 48 << 10,
                     ..gpu.clone()
                 },
@@ -185,6 +224,7 @@ impl Caps {
                     subgroup_min: 32,
                     subgroup_max: 32,
                     cooperative_matrix: Some(8),
+                    half_products: true,
                     ..gpu.clone()
                 },
             ),

@@ -4,6 +4,7 @@ use super::params::Params;
 use super::select::Selected;
 use crate::tensor::Spec;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A WGSL template and its name: a `static` in its operator's file.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub enum Variant {
     Int(u32),
     /// A name.
     Name(&'static str),
+    /// Lines of the shader that its operator writes.
+    Text(Arc<str>),
 }
 
 impl From<bool> for Variant {
@@ -40,6 +43,12 @@ impl From<u32> for Variant {
 impl From<&'static str> for Variant {
     fn from(value: &'static str) -> Self {
         Self::Name(value)
+    }
+}
+
+impl From<String> for Variant {
+    fn from(text: String) -> Self {
+        Self::Text(text.into())
     }
 }
 
@@ -130,12 +139,14 @@ impl Launch {
         self
     }
 
-    /// The template variables as text: "elem=f32 rows=16 gated"; switches that are off are left out.
+    /// The template variables as text: "elem=f32 rows=16 gated"; switches that are off
+    /// and lines of the shader are left out.
     pub fn variant_text(&self) -> String {
         let text = |(key, value): (&&str, &Variant)| match value {
             Variant::Bool(on) => on.then(|| (*key).to_owned()),
             Variant::Int(value) => Some(format!("{key}={value}")),
             Variant::Name(value) => Some(format!("{key}={value}")),
+            Variant::Text(_) => None,
         };
         self.variants.iter().filter_map(text).collect::<Vec<_>>().join(" ")
     }

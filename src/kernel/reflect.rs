@@ -119,6 +119,7 @@ fn capabilities(caps: &Caps) -> Capabilities {
     let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     capabilities.set(Capabilities::SUBGROUP, caps.subgroups);
     capabilities.set(Capabilities::SHADER_FLOAT16, caps.f16);
+    capabilities.set(Capabilities::SHADER_INT64, caps.int64);
     capabilities.set(Capabilities::COOPERATIVE_MATRIX, caps.cooperative_matrix.is_some());
     capabilities.set(Capabilities::IMMEDIATES, caps.immediates);
     capabilities

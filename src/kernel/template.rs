@@ -15,7 +15,9 @@ pub const LIBRARY: &[(&str, &str)] = &[
     ("lib/axes.wgsl", include_str!("../../shaders/lib/axes.wgsl")),
     ("lib/binary.wgsl", include_str!("../../shaders/lib/binary.wgsl")),
     ("lib/bins.wgsl", include_str!("../../shaders/lib/bins.wgsl")),
+    ("lib/columns.wgsl", include_str!("../../shaders/lib/columns.wgsl")),
     ("lib/compare.wgsl", include_str!("../../shaders/lib/compare.wgsl")),
+    ("lib/conv_fetch.wgsl", include_str!("../../shaders/lib/conv_fetch.wgsl")),
     ("lib/conv_operands.wgsl", include_str!("../../shaders/lib/conv_operands.wgsl")),
     ("lib/elements.wgsl", include_str!("../../shaders/lib/elements.wgsl")),
     ("lib/epilogue.wgsl", include_str!("../../shaders/lib/epilogue.wgsl")),
@@ -24,8 +26,13 @@ pub const LIBRARY: &[(&str, &str)] = &[
     ("lib/input_norm.wgsl", include_str!("../../shaders/lib/input_norm.wgsl")),
     ("lib/cluster.wgsl", include_str!("../../shaders/lib/cluster.wgsl")),
     ("lib/kv.wgsl", include_str!("../../shaders/lib/kv.wgsl")),
+    ("lib/linear_fetch.wgsl", include_str!("../../shaders/lib/linear_fetch.wgsl")),
     ("lib/linear_operands.wgsl", include_str!("../../shaders/lib/linear_operands.wgsl")),
     ("lib/matmul_operands.wgsl", include_str!("../../shaders/lib/matmul_operands.wgsl")),
+    ("lib/matrix_emulation.wgsl", include_str!("../../shaders/lib/matrix_emulation.wgsl")),
+    ("lib/matrix_step.wgsl", include_str!("../../shaders/lib/matrix_step.wgsl")),
+    ("lib/matrix_tile.wgsl", include_str!("../../shaders/lib/matrix_tile.wgsl")),
+    ("lib/online_sum.wgsl", include_str!("../../shaders/lib/online_sum.wgsl")),
     ("lib/order_key.wgsl", include_str!("../../shaders/lib/order_key.wgsl")),
     ("lib/pack.wgsl", include_str!("../../shaders/lib/pack.wgsl")),
     ("lib/philox.wgsl", include_str!("../../shaders/lib/philox.wgsl")),
@@ -37,9 +44,13 @@ pub const LIBRARY: &[(&str, &str)] = &[
     ("lib/u64.wgsl", include_str!("../../shaders/lib/u64.wgsl")),
     ("lib/scores.wgsl", include_str!("../../shaders/lib/scores.wgsl")),
     ("lib/softcap.wgsl", include_str!("../../shaders/lib/softcap.wgsl")),
+    ("lib/tile.wgsl", include_str!("../../shaders/lib/tile.wgsl")),
+    ("lib/tile_step.wgsl", include_str!("../../shaders/lib/tile_step.wgsl")),
+    ("lib/tile_sums.wgsl", include_str!("../../shaders/lib/tile_sums.wgsl")),
     ("lib/walk.wgsl", include_str!("../../shaders/lib/walk.wgsl")),
     ("lib/weight.wgsl", include_str!("../../shaders/lib/weight.wgsl")),
     ("lib/weight_block.wgsl", include_str!("../../shaders/lib/weight_block.wgsl")),
+    ("lib/write_softmax.wgsl", include_str!("../../shaders/lib/write_softmax.wgsl")),
 ];
 
 fn environment() -> Environment<'static> {
@@ -73,6 +84,7 @@ impl Launch {
                 Variant::Bool(value) => Value::from(*value),
                 Variant::Int(value) => Value::from(*value),
                 Variant::Name(value) => Value::from(*value),
+                Variant::Text(value) => Value::from(value.as_ref()),
             };
             variables.insert(key, value);
         }

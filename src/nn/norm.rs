@@ -39,7 +39,7 @@ impl Norm {
             }
             NormKind::Layer => {
                 let bias = scope.vector(graph, &format!("{name}.bias"), width);
-                graph.add_one(LayerNorm { eps: self.eps, bias: true }, &[x, weight, bias])
+                graph.add_one(LayerNorm::new(self.eps, true), &[x, weight, bias])
             }
         }
     }

@@ -19,6 +19,7 @@ params!(
     struct Params {
         items: u32,
         per_group: u32,
+        columns: u32,
         left_inner: u32,
         left_count: u32,
         right_inner: u32,
@@ -144,7 +145,7 @@ impl BinaryFn {
     }
 
     /// Name in lib/binary.wgsl or lib/compare.wgsl.
-    const fn wgsl(self) -> &'static str {
+    pub(super) const fn wgsl(self) -> &'static str {
         match self {
             Self::Add => "add",
             Self::Sub => "subtract",
@@ -306,20 +307,20 @@ impl Op for Binary {
 
 /// How an operand is read by whole vectors of the output; see the shader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Access {
-    kind: &'static str,
+pub(super) struct Access {
+    pub(super) kind: &'static str,
     inner: usize,
-    count: usize,
+    pub(super) count: usize,
 }
 
 impl Access {
     /// Of an operand with these strides; none when it must be read element by element.
-    fn of(dims: &[usize], strides: &[isize]) -> Option<Self> {
+    pub(super) fn of(dims: &[usize], strides: &[isize]) -> Option<Self> {
         let axes = merged_axes(dims, [strides]);
         let axes: Vec<(usize, isize)> = axes.iter().map(|axis| (axis.size, axis.strides[0])).collect();
         match axes.as_slice() {
             [] | [(_, 1)] => Some(Self { kind: "same", inner: 1, count: 1 }),
-            [(_, 0)] => Some(Self { kind: "splat", inner: 1, count: 1 }),
+            [(_, 0)] => Some(Self { kind: "scalar", inner: 1, count: 1 }),
             &[(cols, 1), (_, 0)] if cols.is_multiple_of(4) => {
                 Some(Self { kind: "row", inner: 1, count: cols / 4 })
             }
@@ -334,10 +335,27 @@ impl Access {
     }
 }
 
-fn vectors(spread: Spread, left: Access, right: Access) -> Launch {
+impl Access {
+    /// The length of rows in which it needs no division, and how it is read then.
+    pub(super) fn in_rows(&self) -> Option<(usize, &'static str)> {
+        match self.kind {
+            "row" => Some((self.count, "column")),
+            "splat" => Some((self.inner, "each")),
+            _ => None,
+        }
+    }
+}
+
+fn vectors(spread: Spread, mut left: Access, mut right: Access) -> Launch {
+    let rows = left.in_rows().or(right.in_rows()).map(|(columns, _)| columns);
+    for access in [&mut left, &mut right] {
+        let fitting = access.in_rows().filter(|(columns, _)| Some(*columns) == rows);
+        access.kind = fitting.map_or(access.kind, |(_, kind)| kind);
+    }
     let params = Params {
         items: spread.items,
         per_group: spread.per_group,
+        columns: rows.map_or(spread.items, count),
         left_inner: count(left.inner),
         left_count: count(left.count),
         right_inner: count(right.inner),
@@ -365,7 +383,7 @@ fn elements(spread: Spread, elements: usize, axes: &[Axis<2>]) -> Launch {
 }
 
 /// The values of a tensor repeated to a shape.
-fn broadcast(tensor: &Tensor, shape: &Shape) -> Vec<f64> {
+pub(super) fn broadcast(tensor: &Tensor, shape: &Shape) -> Vec<f64> {
     let values = tensor.to_f64();
     let strides = broadcast_strides(&tensor.spec().shape, shape);
     super::strided::places(shape, &strides, 0).map(|place| values[place]).collect()

@@ -31,6 +31,36 @@ impl Case {
         }
     }
 
+    /// Compares outputs with the reference: the largest deviation as a fraction of what is allowed.
+    ///
+    /// # Errors
+    /// [`Failure`] with the worst element.
+    pub fn deviation(&self, outputs: &[Tensor]) -> Result<f64, Failure> {
+        let want = self
+            .op
+            .reference(&self.inputs)
+            .map_err(|error| Failure::without_result(format!("reference: {error}")))?;
+        if outputs.len() != want.len() {
+            let (got, want) = (outputs.len(), want.len());
+            return Err(Failure::without_result(format!("got {got} outputs, want {want}")));
+        }
+        let mut worst = 0.0_f64;
+        for (index, (got, want)) in outputs.iter().zip(&want).enumerate() {
+            let tolerance = self.tolerance.unwrap_or(Tolerance::of(want.dtype()));
+            worst = worst.max(tolerance.worst(got, want));
+            if let Some(mismatch) = tolerance.mismatch(got, want) {
+                return Err(Failure { message: format!("output {index}: {mismatch}"), worst });
+            }
+        }
+        Ok(worst)
+    }
+
+    /// What it computes, for messages: the operator with its attributes, and its inputs.
+    pub fn describe(&self) -> String {
+        let specs: Vec<String> = self.inputs.iter().map(|tensor| tensor.spec().to_string()).collect();
+        format!("{} / {}: {:?} on {}", self.op.name(), self.name, self.op, specs.join(", "))
+    }
+
     /// Sets another tolerance.
     #[must_use]
     pub fn tolerance(mut self, abs: f64, rel: f64) -> Self {
@@ -43,6 +73,22 @@ impl Case {
     pub fn max_binding_bytes(mut self, bytes: u64) -> Self {
         self.max_binding_bytes = Some(bytes);
         self
+    }
+}
+
+/// Why a case failed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    /// Expected and got, or the error.
+    pub message: String,
+    /// Largest deviation as a fraction of what is allowed; infinite where there is no result.
+    pub worst: f64,
+}
+
+impl Failure {
+    /// Without anything to compare.
+    pub fn without_result(message: String) -> Self {
+        Self { message, worst: f64::INFINITY }
     }
 }
 
@@ -63,6 +109,7 @@ pub fn all() -> Vec<Case> {
         super::count_tokens::cases,
         super::cumsum::cases,
         super::depth_space::cases,
+        super::elementwise::cases,
         super::embedding::cases,
         super::expand::cases,
         super::gather::cases,

@@ -12,8 +12,8 @@ params!(
     struct Params {
         items: u32,
         per_group: u32,
-        inner: u32,
-        output_inner: u32,
+        columns: u32,
+        output_columns: u32,
         offset: u32,
         elements: u32,
     }
@@ -51,8 +51,8 @@ impl Concat {
         let params = Params {
             items: spread.items,
             per_group: spread.per_group,
-            inner: units(inner),
-            output_inner: units(output_inner),
+            columns: units(inner),
+            output_columns: units(output_inner),
             offset: units(offset),
             elements: count(output.elements()),
         };

@@ -63,3 +63,14 @@ impl Applied {
         Self { op: op.name(), inputs, outputs, cost }
     }
 }
+
+/// What kernels of rows issue that load the first input `passes` times, and with each row its other
+/// inputs once.
+pub(super) fn rows_issued(inputs: &[Spec], outputs: &[Spec], passes: u64) -> Cost {
+    let (rows, _) = inputs[0].shape.rows_and_cols();
+    let others = inputs[1..].iter().map(|input| {
+        let repeats = if input.elements() == inputs[0].elements() { 1 } else { rows as u64 };
+        repeats * input.bytes()
+    });
+    Cost { read: passes * inputs[0].bytes() + others.sum::<u64>(), ..Cost::of_traffic(inputs, outputs) }
+}

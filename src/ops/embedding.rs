@@ -15,7 +15,7 @@ params!(
         items: u32,
         per_group: u32,
         cols: u32,
-        row_vectors: u32,
+        columns: u32,
         pitch_vectors: u32,
         first_row: u32,
         part_rows: u32,
@@ -65,7 +65,7 @@ impl Op for Embedding {
                 items: spread.items,
                 per_group: spread.per_group,
                 cols: count(width),
-                row_vectors: count(row_vectors),
+                columns: count(row_vectors),
                 pitch_vectors: count(row_pitch(width, inputs[0].dtype) / 4),
                 first_row: count(range.start),
                 part_rows: count(range.rows),
@@ -73,11 +73,9 @@ impl Op for Embedding {
                 from_end: (inputs[1].dtype == DType::I32).into(),
                 scale: self.scale,
             };
-            spread.launch(&EMBEDDING).variant("weight_dtype", inputs[0].dtype.name()).params(params).bind([
-                Operand::InputPart(0, part),
-                Operand::Input(1),
-                Operand::Output(0),
-            ])
+            let launch = spread.launch(&EMBEDDING).variant("weight_dtype", inputs[0].dtype.name());
+            let bindings = [Operand::InputPart(0, part), Operand::Input(1), Operand::Output(0)];
+            launch.variant("whole", width.is_multiple_of(4)).params(params).bind(bindings)
         };
         Ok(row_parts(&inputs[0], caps).into_iter().enumerate().map(step).collect::<Vec<_>>().into())
     }

@@ -2,7 +2,7 @@
 
 use super::cases::{Case, Random};
 use super::conv::not_lowered;
-use super::{ChannelsLast, Expect, ImageDims, ImageOrder, Inputs, Op, UnaryFn};
+use super::{ChannelsLast, Cost, Expect, ImageDims, ImageOrder, Inputs, Op, UnaryFn};
 use crate::kernel::{Caps, Kernel, Launch, Launches, Operand, RowSpread, Split, Spread, count, params};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
@@ -39,8 +39,8 @@ params!(
     struct Params {
         items: u32,
         per_group: u32,
-        pixel: u32,
-        image: u32,
+        columns: u32,
+        pixels: u32,
         alpha: f32,
         beta: f32,
     }
@@ -121,6 +121,13 @@ impl Op for GroupNorm {
         })
     }
 
+    fn issued(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        // Statistics load x once; the last step loads it again, and the mean, the factor and the
+        // bias of its channel.
+        let traffic = Cost::of_traffic(inputs, outputs);
+        Cost { read: 5 * inputs[0].bytes(), ..traffic }
+    }
+
     fn channels_last(&self, _: &Caps, _: &[Spec]) -> Option<ChannelsLast> {
         let op = Self { order: ImageOrder::ChannelsLast, ..*self };
         let form = || ChannelsLast { required: true, ..ChannelsLast::following(op, [0]) };
@@ -181,7 +188,7 @@ impl Layout {
     /// Mean and sum of squared differences from it, of each channel over each part of the pixels.
     fn statistics(&self, caps: &Caps) -> Launch {
         let Split { parts, length } = self.split;
-        let spread = Spread::of_loops(self.n * parts * self.pixel, 2 * length, caps);
+        let spread = Spread::of_loops(self.n * parts * self.pixel, length, caps);
         let params = StatisticsParams {
             items: spread.items,
             per_group: spread.per_group,
@@ -191,7 +198,7 @@ impl Layout {
             part: count(length),
         };
         let work = (self.n * self.pixels * self.channels) as u64;
-        spread.launch(&STATISTICS).variant("value", self.value).params(params).work(2 * work)
+        spread.launch(&STATISTICS).variant("value", self.value).params(params).work(work)
     }
 
     /// Mean of each group, and what its differences from it are multiplied with, by channel.
@@ -218,8 +225,8 @@ impl Layout {
         let params = Params {
             items: spread.items,
             per_group: spread.per_group,
-            pixel: count(self.pixel),
-            image: count(self.pixels * self.pixel),
+            columns: count(self.pixel),
+            pixels: count(self.pixels),
             alpha,
             beta,
         };

@@ -2,19 +2,23 @@
 //! residual in the same kernel.
 
 mod cases;
+mod select;
 
 use super::rms_norm::normalised;
+use super::tiles::{FOLD, Matrices, Parts, Tiles};
 use super::{Cost, Expect, Op, RmsNorm, UnaryFn};
-use crate::kernel::{Candidate, Caps, Family, Form, Kernel, Launch, Launches, Layout, Operand, Rule};
+use crate::kernel::{Caps, Form, Kernel, Launch, Launches, Layout, Operand};
 use crate::kernel::{count, groups, params, row_parts, row_pitch, size_class};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
 pub(super) use cases::cases;
+use select::FAMILY;
 use std::sync::Arc;
 
 static ROWS: Kernel = Kernel::new("linear_rows", include_str!("../../shaders/linear_rows.wgsl"));
 static MATVEC: Kernel = Kernel::new("linear_matvec", include_str!("../../shaders/linear_matvec.wgsl"));
 static TILES: Kernel = Kernel::new("linear_tiles", include_str!("../../shaders/linear_tiles.wgsl"));
+static MATRICES: Kernel = Kernel::new("linear_matrices", include_str!("../../shaders/linear_matrices.wgsl"));
 
 params!(
     struct Params {
@@ -26,15 +30,13 @@ params!(
         up_first: u32,
         output_first: u32,
         output_pitch: u32,
+        part_blocks: u32,
         alpha: f32,
         beta: f32,
         eps: f32,
         offset: f32,
     }
 );
-
-/// Workgroups in the first dimension of a folded grid; FOLD in the shaders.
-const FOLD: u32 = 32_768;
 
 /// Where a residual is added to the outputs of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -166,53 +168,27 @@ impl Op for Linear {
     }
 
     fn launch(&self, caps: &Caps, inputs: &[Spec], outputs: &[Spec]) -> Result<Launches> {
-        let (rows, inner) = inputs[0].shape.rows_and_cols();
-        let (_, output_pitch) = outputs[0].shape.rows_and_cols();
-        let weight = &inputs[1];
-        let problem = Problem { rows, cols: output_pitch, inner, dtype: weight.dtype, gated: self.gated };
-        let (kernel, selected) = FAMILY.select(caps, &problem);
-        let per_block = 16 / weight.dtype.size();
-        let [alpha, beta] = self.activation.arguments();
-        let normed = self.norm.is_some() && kernel.takes_norm();
-        let [eps, offset] = self.norm.map_or([0.0; 2], |norm| [norm.eps, norm.offset]);
+        let problem = Problem::new(self, inputs, &outputs[0]);
+        let (choice, selected) = FAMILY.select(caps, &problem);
+        let parts = choice.parts(caps, &problem);
+        let normed = self.norm.is_some() && choice.takes_norm();
         let mut launches = match self.norm {
             Some(norm) if !normed => self.norm_launches(norm, caps, inputs)?,
             _ => Launches::default(),
         };
         let x = if launches.scratch.is_empty() { Operand::Input(0) } else { Operand::Scratch(0) };
-        let segments = self.segments(weight, caps);
-        let steps = segments.into_iter().map(|segment| {
-            let params = Params {
-                rows: count(rows),
-                cols: count(segment.cols),
-                inner: count(inner),
-                blocks: count(row_pitch(inner, weight.dtype) / per_block),
-                weight_first: count(segment.weight_first),
-                up_first: count(segment.up_first),
-                output_first: count(segment.output_first),
-                output_pitch: count(output_pitch),
-                alpha,
-                beta,
-                eps,
-                offset,
-            };
-            let sums = segment.cols * if self.gated { 2 } else { 1 };
-            kernel
-                .launch(caps, rows, segment.cols, self.gated)
-                .variant("value", self.value(kernel, &segment, output_pitch))
-                .variant("slope", false)
-                .variant("norm", normed)
-                .variant("weight_dtype", weight.dtype.name())
-                .variant("x_vectors", inner % per_block == 0)
-                .activation(self.activation)
-                .variant("bias", self.bias)
-                .variant("gated", self.gated)
-                .variant("residual", ResidualPlace::wgsl(self.residual))
-                .params(params)
-                .bind(self.bindings(&segment, x, normed))
-                .work((rows * sums * inner) as u64)
-        });
-        launches.steps.extend(steps);
+        if parts.count == 1 {
+            let work = Work { choice, caps, weight: &inputs[1], problem: &problem, parts };
+            launches.steps.extend(self.steps(&work, normed, x, Operand::Output(0)));
+        } else {
+            // Sums of each part for all rows of the weight, gates and ups alike, and what adds them up.
+            let sums = Problem { cols: problem.weight_rows(), gated: false, ..problem };
+            let work = Work { choice, caps, weight: &inputs[1], problem: &sums, parts };
+            let scratch = Operand::Scratch(launches.scratch.len());
+            launches.steps.extend(Self::PLAIN.steps(&work, false, x, scratch));
+            launches.steps.push(self.merge(caps, &problem, parts, scratch));
+            launches.scratch.push(Spec::f32([parts.count, sums.rows, sums.cols]));
+        }
         Ok(launches.selected(selected))
     }
 
@@ -279,6 +255,63 @@ struct Segment {
 }
 
 impl Linear {
+    /// One launch for each segment of the weight.
+    fn steps(&self, work: &Work<'_>, normed: bool, x: Operand, output: Operand) -> Vec<Launch> {
+        let Work { choice, caps, weight, parts, .. } = *work;
+        let Problem { rows, cols, inner, .. } = *work.problem;
+        let [alpha, beta] = self.activation.arguments();
+        let [eps, offset] = self.norm.map_or([0.0; 2], |norm| [norm.eps, norm.offset]);
+        let step = |segment: Segment| {
+            let params = Params {
+                rows: count(rows),
+                cols: count(segment.cols),
+                inner: count(inner),
+                blocks: count(choice.blocks(work.problem)),
+                weight_first: count(segment.weight_first),
+                up_first: count(segment.up_first),
+                output_first: count(segment.output_first),
+                output_pitch: count(cols),
+                part_blocks: count(parts.blocks),
+                alpha,
+                beta,
+                eps,
+                offset,
+            };
+            let sums = segment.cols * if self.gated { 2 } else { 1 };
+            choice
+                .launch(caps, [rows, segment.cols], self.gated, normed, parts)
+                .variant("value", self.value(choice, &segment, cols))
+                .variant("slope", false)
+                .variant("weight_dtype", choice.weight_name(weight.dtype))
+                .variant("block_bytes", count(choice.block_bytes(work.problem)))
+                .variant("long_words", matches!(choice, Choice::LongRows(_)))
+                .variant(
+                    "x_vectors",
+                    inner % choice.per_block(work.problem).max(16 / weight.dtype.size()) == 0,
+                )
+                .activation(self.activation)
+                .variant("bias", self.bias)
+                .variant("gated", self.gated)
+                .variant("residual", ResidualPlace::wgsl(self.residual))
+                .params(params)
+                .bind(self.bindings(&segment, normed, x, output))
+                .work((rows * sums * inner) as u64)
+        };
+        self.segments(weight, caps).into_iter().map(step).collect()
+    }
+
+    /// The launch that adds up the sums of the parts of the inner dimension.
+    fn merge(&self, caps: &Caps, problem: &Problem, parts: Parts, sums: Operand) -> Launch {
+        let bias = self.bias.then_some(Operand::Input(2));
+        let residual = self.residual.map(|_| Operand::Input(self.input_count() - 1));
+        parts
+            .merge(caps, [problem.rows, problem.cols], self.gated, self.activation)
+            .variant("bias", self.bias)
+            .variant("slope", false)
+            .variant("residual", ResidualPlace::wgsl(self.residual))
+            .bind([Some(sums), bias, residual, Some(Operand::Output(0))].into_iter().flatten())
+    }
+
     /// One launch for each. A gated layer binds the part of its gate rows and that of its up
     /// rows, often the same one twice, so that part boundaries may fall anywhere.
     fn segments(&self, weight: &Spec, caps: &Caps) -> Vec<Segment> {
@@ -312,7 +345,11 @@ impl Linear {
     /// What the kernel stores at once: the block kernel four columns, where it can.
     fn value(&self, kernel: Choice, segment: &Segment, output_pitch: usize) -> &'static str {
         let whole = [segment.cols, segment.output_first, output_pitch].iter().all(|count| count % 4 == 0);
-        if whole && !self.gated && matches!(kernel, Choice::Rows(_)) { "vec4<f32>" } else { "f32" }
+        if whole && !self.gated && matches!(kernel, Choice::Rows(_) | Choice::LongRows(_)) {
+            "vec4<f32>"
+        } else {
+            "f32"
+        }
     }
 
     /// The norm of x as a kernel of its own, into the first scratch value.
@@ -331,14 +368,14 @@ impl Linear {
         Ok(launches)
     }
 
-    fn bindings(&self, segment: &Segment, x: Operand, normed: bool) -> Vec<Operand> {
+    fn bindings(&self, segment: &Segment, normed: bool, x: Operand, output: Operand) -> Vec<Operand> {
         let mut operands = vec![x, Operand::InputPart(1, segment.weight_part)];
         if self.gated {
             operands.push(Operand::InputPart(1, segment.up_part));
         }
         operands.extend(self.bias.then_some(Operand::Input(2)));
         operands.extend(self.residual.map(|_| Operand::Input(self.input_count() - 1)));
-        operands.push(Operand::Output(0));
+        operands.push(output);
         operands.extend(normed.then(|| Operand::Input(self.gain())));
         operands
     }
@@ -349,10 +386,35 @@ impl Linear {
 enum Choice {
     /// Software adapters, blocks of this many rows.
     Rows(u32),
+    /// The same with loads of words of 64 bits, eight or more elements of the weight at a time.
+    LongRows(u32),
     /// GPUs, up to this many rows by streaming the weight once.
-    Matvec(u32),
-    /// GPUs, tiles of this many rows by this many weight rows, and this depth in vectors.
-    Tiles(u32, u32, u32),
+    Matvec(u32, Team),
+    /// GPUs, in tiles; with the inner dimension in parts or whole.
+    Tiles(Tiles, bool),
+    /// Matrix units, the same.
+    Matrices(Matrices, bool),
+}
+
+/// What launches of a layer have in common.
+#[derive(Debug, Clone, Copy)]
+struct Work<'a> {
+    choice: Choice,
+    caps: &'a Caps,
+    weight: &'a Spec,
+    problem: &'a Problem,
+    parts: Parts,
+}
+
+/// Who makes the sums of a pair of weight rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Team {
+    /// A subgroup, where there are such.
+    Subgroup,
+    /// A workgroup.
+    Workgroup,
+    /// Several workgroups, each for a part of the inner dimension.
+    Parts,
 }
 
 /// What is known of a shape when a choice is made.
@@ -367,9 +429,19 @@ struct Problem {
 }
 
 impl Problem {
-    /// Tiles of 128 by 128.
-    fn large_tiles(&self) -> usize {
-        self.rows.div_ceil(128) * self.cols.div_ceil(128)
+    fn new(layer: &Linear, inputs: &[Spec], output: &Spec) -> Self {
+        let (rows, inner) = inputs[0].shape.rows_and_cols();
+        let (_, cols) = output.shape.rows_and_cols();
+        Self { rows, cols, inner, dtype: inputs[1].dtype, gated: layer.gated }
+    }
+
+    fn weight_rows(&self) -> usize {
+        if self.gated { 2 * self.cols } else { self.cols }
+    }
+
+    /// Workgroups that make one tile each.
+    fn tiles(&self, rows: u32, columns: u32) -> usize {
+        self.rows.div_ceil(rows as usize) * self.weight_rows().div_ceil(columns as usize)
     }
 }
 
@@ -380,90 +452,110 @@ impl std::fmt::Display for Problem {
     }
 }
 
-fn is_software(caps: &Caps, _: &Problem) -> bool {
-    caps.form() == Form::Software
-}
-
-fn is_gpu(caps: &Caps, _: &Problem) -> bool {
-    caps.form() != Form::Software
-}
-
-static FAMILY: Family<Problem, Choice> = Family {
-    name: "linear",
-    choices: &[
-        Candidate::new("rows1", Choice::Rows(1), is_software),
-        Candidate::new("rows8", Choice::Rows(8), is_software),
-        Candidate::new("rows16", Choice::Rows(16), is_software),
-        Candidate::new("matvec1", Choice::Matvec(1), |caps, it| is_gpu(caps, it) && it.rows == 1),
-        Candidate::new("matvec4", Choice::Matvec(4), |caps, it| is_gpu(caps, it) && it.rows <= 4),
-        Candidate::new("matvec8", Choice::Matvec(8), |caps, it| is_gpu(caps, it) && it.rows <= 8),
-        Candidate::new("tiles16x64x8", Choice::Tiles(16, 64, 8), is_gpu),
-        Candidate::new("tiles64x64x4", Choice::Tiles(64, 64, 4), is_gpu),
-        Candidate::new("tiles128x128x2", Choice::Tiles(128, 128, 2), is_gpu),
-    ],
-    rules: &[
-        Rule::new(Choice::Rows(1), |_, it| it.rows == 1, "one row on a software adapter"),
-        Rule::new(Choice::Rows(8), |_, it| it.rows <= 8, "few rows on a software adapter"),
-        Rule::new(Choice::Rows(16), |_, _| true, "many rows on a software adapter"),
-        Rule::new(Choice::Matvec(1), |_, it| it.rows == 1, "one row"),
-        Rule::new(Choice::Matvec(4), |_, it| it.rows <= 4, "up to 4 rows share the weight's loads"),
-        Rule::new(Choice::Matvec(8), |_, it| it.rows <= 8, "up to 8 rows share the weight's loads"),
-        Rule::new(Choice::Tiles(16, 64, 8), |_, it| it.rows <= 16, "up to 16 rows"),
-        Rule::new(
-            Choice::Tiles(128, 128, 2),
-            |_, it| it.rows >= 128 && it.large_tiles() >= 64,
-            "large tiles keep a GPU busy",
-        ),
-        Rule::new(Choice::Tiles(64, 64, 4), |_, _| true, "too few large tiles to keep a GPU busy"),
-    ],
-};
-
 impl Choice {
+    /// Blocks of a row of the weight, as the kernel counts them.
+    fn blocks(self, problem: &Problem) -> usize {
+        row_pitch(problem.inner, problem.dtype) / self.per_block(problem)
+    }
+
+    /// Bytes of a weight row that are loaded at once. Many rows by twice as many bytes of halves
+    /// would be too long a loop for the caches of instructions.
+    fn block_bytes(self, problem: &Problem) -> usize {
+        match self {
+            Self::LongRows(_) if problem.dtype == DType::F32 => 32,
+            Self::LongRows(1) if problem.inner.is_multiple_of(16) => 32,
+            Self::Matrices(..) => 8,
+            _ => 16,
+        }
+    }
+
+    /// Elements of a block.
+    fn per_block(self, problem: &Problem) -> usize {
+        self.block_bytes(problem) / problem.dtype.size()
+    }
+
+    /// The form in which the kernel takes the weight.
+    fn weight_name(self, dtype: DType) -> &'static str {
+        if matches!(self, Self::Matrices(..)) { "halves" } else { dtype.name() }
+    }
+
+    /// The parts of the inner dimension.
+    fn parts(self, caps: &Caps, problem: &Problem) -> Parts {
+        let blocks = self.blocks(problem);
+        let (tiles, step) = match self {
+            Self::Tiles(tiles, true) => (problem.tiles(tiles.rows, tiles.columns), 32),
+            Self::Matrices(tiles, true) => (problem.tiles(tiles.rows, tiles.columns), 32),
+            Self::Matvec(_, Team::Parts) => (problem.weight_rows().div_ceil(8), 128),
+            _ => return Parts::whole(blocks),
+        };
+        let (step, sums) = (step / self.per_block(problem), problem.rows * problem.weight_rows());
+        Parts::of_tiles(caps, tiles, blocks, step, sums)
+    }
+
     /// Whether the kernel can normalise the rows of x: where others would load their gain again
     /// for each block of rows, a kernel of its own takes less time.
     fn takes_norm(self) -> bool {
-        matches!(self, Self::Rows(1) | Self::Matvec(_))
+        let one_row = matches!(self, Self::Rows(1) | Self::LongRows(1));
+        one_row || matches!(self, Self::Matvec(_, Team::Subgroup | Team::Workgroup))
     }
 
-    fn launch(self, caps: &Caps, rows: usize, cols: usize, gated: bool) -> Launch {
+    fn launch(
+        self,
+        caps: &Caps,
+        [rows, cols]: [usize; 2],
+        gated: bool,
+        normed: bool,
+        parts: Parts,
+    ) -> Launch {
         // Outputs that stand for this many weight rows.
         let stored = |weight_rows: u32| if gated { weight_rows / 2 } else { weight_rows };
-        let share_x = caps.subgroups && caps.subgroup_min >= 8;
+        let grid = |tile_rows: u32, tile_columns: u32| {
+            tiled(groups(cols, stored(tile_columns)), groups(rows, tile_rows), count(parts.count))
+        };
         match self {
-            Self::Rows(block_rows) => ROWS
+            Self::Rows(block_rows) | Self::LongRows(block_rows) => ROWS
                 .launch()
-                .variant("share_x", share_x)
+                .variant("share_x", shares_x(caps))
                 .variant("block_rows", block_rows)
-                .workgroups(tiled(groups(cols, stored(32)), groups(rows, block_rows))),
-            Self::Matvec(batch) => {
-                let (form, width, rounds) = match caps.form() {
-                    Form::Subgroup => ("subgroup", 128, 128 / caps.subgroup_min.clamp(4, 128)),
+                .variant("norm", normed)
+                .workgroups(grid(block_rows, 32)),
+            Self::Matvec(batch, team) => {
+                let (form, width, rounds) = match (caps.form(), team) {
+                    (Form::Subgroup, Team::Workgroup) => ("workgroup", 256, 1),
+                    (Form::Subgroup, _) => ("subgroup", 128, 128 / caps.subgroup_min.clamp(4, 128)),
                     _ => ("plain", 64, 1),
                 };
+                // Registers for more loads at a time are there with few rows only.
+                let unroll: u32 = [4, 2, 1][usize::from(batch > 1) + usize::from(batch > 4)];
                 MATVEC
                     .launch()
                     .variant("form", form)
                     .variant("batch", batch)
                     .variant("width", width)
                     .variant("rounds", rounds)
-                    .workgroups(folded(groups(cols, rounds * stored(2))))
+                    .variant("unroll", unroll)
+                    .variant("norm", normed)
+                    .workgroups(folded(groups(cols, rounds * stored(2)), count(parts.count)))
             }
-            Self::Tiles(tile_rows, tile_weights, depth) => TILES
-                .launch()
-                .variant("tile_rows", tile_rows)
-                .variant("tile_weights", tile_weights)
-                .variant("depth", depth)
-                .workgroups(tiled(groups(cols, stored(tile_weights)), groups(rows, tile_rows))),
+            Self::Tiles(tiles, _) => tiles.launch(&TILES).workgroups(grid(tiles.rows, tiles.columns)),
+            Self::Matrices(tiles, _) => {
+                tiles.launch(&MATRICES, caps, gated).workgroups(grid(tiles.rows, tiles.columns))
+            }
         }
     }
 }
 
-/// A grid of that many workgroups or a few more, folded into two dimensions.
-fn folded(workgroups: u32) -> [u32; 3] {
-    [workgroups.min(FOLD), workgroups.div_ceil(FOLD), 1]
+/// Whether lanes of a software adapter share their loads of x.
+fn shares_x(caps: &Caps) -> bool {
+    caps.subgroups && caps.subgroup_min >= 8
 }
 
-/// A grid of column tiles by row tiles, the latter folded.
-fn tiled(columns: u32, rows: u32) -> [u32; 3] {
-    [columns, rows.min(FOLD), rows.div_ceil(FOLD)]
+/// A grid of that many workgroups or a few more, folded into two dimensions, for each part.
+fn folded(workgroups: u32, parts: u32) -> [u32; 3] {
+    [workgroups.min(FOLD), workgroups.div_ceil(FOLD), parts]
+}
+
+/// A grid of column tiles by row tiles, the latter folded, for each part.
+fn tiled(columns: u32, rows: u32, parts: u32) -> [u32; 3] {
+    [columns, rows.min(FOLD), rows.div_ceil(FOLD) * parts]
 }

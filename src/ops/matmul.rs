@@ -1,8 +1,9 @@
 //! Batched matrix products of activations, with broadcasting.
 
 use super::cases::{Case, Random};
-use super::{Cost, Expect, Inputs, Op};
-use crate::kernel::{Candidate, Caps, Family, Form, Kernel, Launches, Rule};
+use super::tiles::{FOLD, Parts, Tiles};
+use super::{Cost, Expect, Inputs, Op, UnaryFn};
+use crate::kernel::{Candidate, Caps, Family, Form, Kernel, Launch, Launches, Operand, Rule};
 use crate::kernel::{count, groups, params, size_class};
 use crate::tensor::{DType, Shape, Spec, Tensor};
 use crate::{Error, Result};
@@ -23,11 +24,12 @@ params!(
         a_inner: u32,
         b_inner: u32,
         b_column: u32,
+        batches: u32,
+        vectors: u32,
+        parts: u32,
+        part_vectors: u32,
     }
 );
-
-/// Most workgroups along the rows and along the batches; FOLD in the shaders.
-const FOLD: u32 = 32_768;
 
 /// alpha A B: f32 `[.., m, k]` times f32 `[.., k, n]` to f32 `[.., m, n]`, where the outer
 /// dimensions broadcast as in NumPy, and one-dimensional inputs are a row and a column.
@@ -124,6 +126,15 @@ impl Problem {
         Spec::f32(dims)
     }
 
+    fn batches(&self) -> usize {
+        self.batch.iter().product()
+    }
+
+    /// Workgroups that make one tile each.
+    fn tiles(&self, rows: u32, columns: u32) -> usize {
+        self.batches() * self.a.rows.div_ceil(rows as usize) * self.b.cols.div_ceil(columns as usize)
+    }
+
     /// Batch dimensions with neighbours merged that both inputs walk through evenly, as few as
     /// four: sizes, strides of A, strides of B.
     fn merged_batch(&self) -> Option<[[u32; 4]; 3]> {
@@ -179,9 +190,52 @@ impl std::fmt::Display for Problem {
 enum Choice {
     /// Software adapters, blocks of this many rows.
     Rows(u32),
-    /// GPUs, tiles of this many rows by 64 columns.
-    Tiles(u32),
+    /// GPUs, in tiles; with the inner dimension in parts or whole.
+    Tiles(Tiles, bool),
 }
+
+impl Choice {
+    /// The parts of the inner dimension, in vectors of four elements.
+    fn parts(self, caps: &Caps, problem: &Problem) -> Parts {
+        let vectors = problem.a.cols.div_ceil(4);
+        match self {
+            Self::Tiles(tiles, true) => {
+                let sums = problem.batches() * problem.a.rows * problem.b.cols;
+                Parts::of_tiles(caps, problem.tiles(tiles.rows, tiles.columns), vectors, 8, sums)
+            }
+            _ => Parts::whole(vectors),
+        }
+    }
+
+    /// The launch without its parameters and bindings.
+    fn launch(self, caps: &Caps, problem: &Problem, parts: Parts) -> Launch {
+        let (m, n, k, batches) = (problem.a.rows, problem.b.cols, problem.a.cols, problem.batches());
+        let (launch, tile_rows, tile_columns) = match self {
+            Self::Rows(block_rows) => {
+                let share_a = caps.subgroups && caps.subgroup_min >= 8;
+                (ROWS.launch().variant("block_rows", block_rows).variant("share_a", share_a), block_rows, 32)
+            }
+            Self::Tiles(tiles, _) => (tiles.launch(&TILES), tiles.rows, tiles.columns),
+        };
+        let b_form = match (k.is_multiple_of(4), n.is_multiple_of(4)) {
+            (true, _) if problem.b.row_stride == 1 => "inner",
+            (true, true) if matches!(self, Self::Rows(_)) => "columns",
+            _ => "scalar",
+        };
+        let layers = count(batches * parts.count).min(FOLD);
+        launch
+            .variant("a_vectors", problem.a.col_stride == 1 && k.is_multiple_of(4))
+            .variant("b_form", b_form)
+            .workgroups([groups(n, tile_columns), groups(m, tile_rows).min(FOLD), layers])
+            .work((batches * m * n * k) as u64)
+    }
+}
+
+const SKINNY: Choice = Choice::Tiles(Tiles::T16X128, false);
+const SKINNY_PARTS: Choice = Choice::Tiles(Tiles::T16X128, true);
+const MEDIUM: Choice = Choice::Tiles(Tiles::T64X64, false);
+const MEDIUM_PARTS: Choice = Choice::Tiles(Tiles::T64X64, true);
+const LARGE: Choice = Choice::Tiles(Tiles::T128X128, false);
 
 fn is_software(caps: &Caps, _: &Problem) -> bool {
     caps.form() == Form::Software
@@ -191,19 +245,42 @@ fn is_gpu(caps: &Caps, _: &Problem) -> bool {
     caps.form() != Form::Software
 }
 
+fn splits(caps: &Caps, it: &Problem, choice: Choice) -> bool {
+    is_gpu(caps, it) && choice.parts(caps, it).count > 1
+}
+
+/// Whether tiles of so many rows by columns are too few for a device, and parts long enough.
+fn parts_pay(caps: &Caps, it: &Problem, rows: u32, columns: u32) -> bool {
+    Parts::pay(caps, it.tiles(rows, columns), it.a.cols)
+}
+
 static FAMILY: Family<Problem, Choice> = Family {
     name: "matmul",
     choices: &[
         Candidate::new("rows8", Choice::Rows(8), is_software),
         Candidate::new("rows16", Choice::Rows(16), is_software),
-        Candidate::new("tiles16x64", Choice::Tiles(16), is_gpu),
-        Candidate::new("tiles64x64", Choice::Tiles(64), is_gpu),
+        Candidate::new("tiles16x128", SKINNY, is_gpu),
+        Candidate::new("tiles16x128_parts", SKINNY_PARTS, |caps, it| splits(caps, it, SKINNY_PARTS)),
+        Candidate::new("tiles64x64", MEDIUM, is_gpu),
+        Candidate::new("tiles64x64_parts", MEDIUM_PARTS, |caps, it| splits(caps, it, MEDIUM_PARTS)),
+        Candidate::new("tiles128x128", LARGE, is_gpu),
     ],
     rules: &[
         Rule::new(Choice::Rows(8), |_, it| it.a.rows <= 8, "few rows on a software adapter"),
         Rule::new(Choice::Rows(16), |_, _| true, "many rows on a software adapter"),
-        Rule::new(Choice::Tiles(16), |_, it| it.a.rows <= 16, "up to 16 rows"),
-        Rule::new(Choice::Tiles(64), |_, _| true, "more than 16 rows"),
+        Rule::new(
+            SKINNY_PARTS,
+            |caps, it| it.a.rows <= 16 && parts_pay(caps, it, 16, 128),
+            "up to 16 rows, few tiles",
+        ),
+        Rule::new(SKINNY, |_, it| it.a.rows <= 16, "up to 16 rows"),
+        Rule::new(
+            LARGE,
+            |caps, it| it.a.rows >= 128 && 2 * it.tiles(128, 128) >= caps.busy_workgroups(),
+            "large tiles keep a GPU busy",
+        ),
+        Rule::new(MEDIUM_PARTS, |caps, it| parts_pay(caps, it, 64, 64), "few tiles for a GPU"),
+        Rule::new(MEDIUM, |_, _| true, "more than 16 rows"),
     ],
 };
 
@@ -226,6 +303,8 @@ impl Op for MatMul {
                 format!("at most 4 batch dimensions after merging, got {batch:?}"),
             ));
         };
+        let (choice, selected) = FAMILY.select(caps, &problem);
+        let parts = choice.parts(caps, &problem);
         let params = Params {
             batch_dims,
             a_batch,
@@ -238,32 +317,24 @@ impl Op for MatMul {
             a_inner: count(problem.a.col_stride),
             b_inner: count(problem.b.row_stride),
             b_column: count(problem.b.col_stride),
+            batches: count(problem.batches()),
+            vectors: count(k.div_ceil(4)),
+            parts: count(parts.count),
+            part_vectors: count(parts.blocks),
         };
-        let (choice, selected) = FAMILY.select(caps, &problem);
-        let (launch, tile_rows, tile_columns) = match choice {
-            Choice::Rows(block_rows) => {
-                let share_a = caps.subgroups && caps.subgroup_min >= 8;
-                (ROWS.launch().variant("block_rows", block_rows).variant("share_a", share_a), block_rows, 32)
-            }
-            Choice::Tiles(tile_rows) => {
-                let launch = TILES.launch().variant("tile_rows", tile_rows).variant("tile_columns", 64);
-                (launch, tile_rows, 64)
-            }
-        };
-        let b_form = match (k.is_multiple_of(4), n.is_multiple_of(4)) {
-            (true, _) if problem.b.row_stride == 1 => "inner",
-            (true, true) if matches!(choice, Choice::Rows(_)) => "columns",
-            _ => "scalar",
-        };
-        let batches: usize = problem.batch.iter().product();
-        let launch = launch
-            .variant("a_vectors", problem.a.col_stride == 1 && k.is_multiple_of(4))
-            .variant("b_form", b_form)
-            .params(params)
-            .bind_all(2, 1)
-            .workgroups([groups(n, tile_columns), groups(m, tile_rows).min(FOLD), count(batches).min(FOLD)])
-            .work((batches * m * n * k) as u64);
-        Ok(Launches::from(launch).selected(selected))
+        let launch = choice.launch(caps, &problem, parts).params(params);
+        if parts.count == 1 {
+            return Ok(Launches::from(launch.bind_all(2, 1)).selected(selected));
+        }
+        let rows = problem.batches() * m;
+        let merge = parts.merge(caps, [rows, n], false, UnaryFn::Identity);
+        let merge = merge.variant("bias", false).variant("slope", false).variant("residual", "none");
+        let steps = vec![
+            launch.bind([Operand::Input(0), Operand::Input(1), Operand::Scratch(0)]),
+            merge.bind([Operand::Scratch(0), Operand::Output(0)]),
+        ];
+        let scratch = vec![Spec::f32([parts.count, rows, n])];
+        Ok(Launches { steps, scratch, ..Launches::default() }.selected(selected))
     }
 
     fn cost(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
@@ -314,6 +385,9 @@ pub(super) fn cases() -> Vec<Case> {
         (&[2, 0, 4], &[4, 3]),
         (&[40_000, 1, 2], &[1, 2, 1]),
         (&[2, 1, 19, 8], &[3, 8, 36]),
+        // Inner dimensions that are long enough for parts.
+        (&[2, 5, 1030], &[1030, 33]),
+        (&[70, 516], &[516, 12]),
     ] {
         add(MatMul::PLAIN, a, b);
     }

@@ -19,6 +19,7 @@ mod cost;
 mod count_tokens;
 mod cumsum;
 mod depth_space;
+mod elementwise;
 mod embedding;
 mod expand;
 mod float;
@@ -57,6 +58,7 @@ mod slice;
 mod softmax;
 mod strided;
 mod tile;
+mod tiles;
 mod top_k;
 mod transpose;
 mod triangle;
@@ -79,6 +81,7 @@ pub use cost::{Applied, Cost};
 pub use count_tokens::CountTokens;
 pub use cumsum::CumSum;
 pub use depth_space::{DepthMode, DepthToSpace, SpaceToDepth};
+pub use elementwise::{ElementStep, Elementwise, StepSource};
 pub use embedding::Embedding;
 pub use expand::Expand;
 pub use gather::Gather;
@@ -212,6 +215,11 @@ pub trait Op: std::fmt::Debug + Send + Sync + std::any::Any {
     /// Whether what it takes depends on the values, so that [`cost`](Self::cost) is an upper bound.
     fn cost_depends_on_values(&self) -> bool {
         false
+    }
+
+    /// What its kernels issue: what they load or compute more than once counts each time.
+    fn issued(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        self.cost(inputs, outputs)
     }
 
     /// How this operator wants an input to lie in memory.

@@ -1,7 +1,8 @@
 //! Root-mean-square normalisation of rows (Zhang and Sennrich 2019).
 
 use super::cases::{Case, Random};
-use super::{Expect, Op};
+use super::cost::rows_issued;
+use super::{Cost, Expect, Op};
 use crate::kernel::{Caps, Kernel, Launches, Operand, RowSpread, params};
 use crate::tensor::{DType, Spec, Tensor};
 use crate::{Error, Result};
@@ -73,6 +74,10 @@ impl Op for RmsNorm {
         Ok(spread.launch(&RMS_NORM).variant("residual", self.residual).params(params).bind(bindings).into())
     }
 
+    fn issued(&self, inputs: &[Spec], outputs: &[Spec]) -> Cost {
+        rows_issued(inputs, outputs, 2)
+    }
+
     fn with_residual(&self) -> Option<Arc<dyn Op>> {
         (!self.residual).then(|| Arc::new(Self { residual: true, ..*self }) as Arc<dyn Op>)
     }
@@ -106,7 +111,9 @@ pub(super) fn normalised<'a>(
 pub(super) fn cases() -> Vec<Case> {
     let mut random = Random::new(21);
     let mut cases = Vec::new();
-    for (rows, cols) in [(1, 1), (1, 768), (1, 1021), (3, 4), (17, 64), (33, 36), (5, 2050), (130, 8)] {
+    for (rows, cols) in
+        [(1, 1), (1, 768), (1, 1021), (3, 4), (17, 64), (33, 36), (5, 2050), (130, 8), (3, 70_004)]
+    {
         for residual in [false, true] {
             let mut inputs = vec![random.f32([rows, cols]), random.f32([cols])];
             if residual {

@@ -92,7 +92,7 @@ impl Op for Sample {
         if !self.feeds && rest.is_empty() {
             return Ok(vec![Spec::u32([rows]), counts.clone()]);
         }
-        let &[ref tokens, ref positions] = rest else {
+        let [tokens, positions] = rest else {
             let wanted = if self.feeds { 6 } else { 4 };
             return Err(Error::op(self.name(), format!("takes {wanted} inputs, got {}", inputs.len())));
         };

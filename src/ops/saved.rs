@@ -43,6 +43,7 @@ const OPERATORS: &[Entry] = &[
     Entry::of::<super::CountTokens>("count_tokens"),
     Entry::of::<super::CumSum>("cumsum"),
     Entry::of::<super::DepthToSpace>("depth_to_space"),
+    Entry::of::<super::Elementwise>("elementwise"),
     Entry::of::<super::Embedding>("embedding"),
     Entry::of::<super::Expand>("expand"),
     Entry::of::<super::Gather>("gather"),

@@ -6,6 +6,8 @@
 use crate::kernel::{Caps, Kernel, Launch, Spread, count, params};
 use crate::tensor::{DType, Shape, Spec, Tensor};
 
+static TRANSPOSE_BLOCKS: Kernel =
+    Kernel::new("transpose_blocks", include_str!("../../shaders/transpose_blocks.wgsl"));
 static STRIDED: Kernel = Kernel::new("strided", include_str!("../../shaders/strided.wgsl"));
 
 params!(
@@ -19,6 +21,23 @@ params!(
         strides_low: [u32; 4],
         strides_high: [u32; 4],
         offset: u32,
+        columns: u32,
+    }
+);
+
+params!(
+    struct BlockParams {
+        items: u32,
+        per_group: u32,
+        axes: u32,
+        inner: u32,
+        blocks: [u32; 4],
+        dims_low: [u32; 4],
+        dims_high: [u32; 4],
+        strides_low: [u32; 4],
+        strides_high: [u32; 4],
+        offset: u32,
+        shift: u32,
     }
 );
 
@@ -74,6 +93,9 @@ pub(super) fn broadcast_strides(from: &Shape, to: &Shape) -> Vec<isize> {
 /// The dispatch that fills `output` from `input`, of the same dtype (two or four bytes).
 pub(super) fn launch(caps: &Caps, output: &Spec, strides: &[isize], offset: usize) -> Launch {
     let mut axes = merged_axes(output.shape.dims(), [strides]);
+    if let Some(inner) = in_blocks(&axes, offset) {
+        return launch_blocks(caps, output, &axes, inner, offset);
+    }
     let quads = in_quads(&mut axes, offset);
     let dims = axis_values(&axes, |axis| count(axis.size));
     // Negative strides wrap, and so does the kernel's arithmetic.
@@ -89,9 +111,46 @@ pub(super) fn launch(caps: &Caps, output: &Spec, strides: &[isize], offset: usiz
         strides_low: strides[0],
         strides_high: strides[1],
         offset: count(if quads { offset / 4 } else { offset }),
+        columns: if quads { dims[0][0] } else { spread.items },
     };
     let launch = spread.launch(&STRIDED).variant("bytes", count(output.dtype.size())).variant("quads", quads);
     launch.params(params).bind_all(1, 1)
+}
+
+/// The axis that is the innermost of the input, where it is another than the output's and both
+/// can be moved in blocks of whole vectors.
+fn in_blocks(axes: &[Axis<1>], offset: usize) -> Option<usize> {
+    let inner = axes.iter().position(|axis| axis.strides[0] == 1).filter(|&inner| inner > 0)?;
+    let lies_whole = |(i, axis): (usize, &Axis<1>)| i == inner || axis.strides[0] % 4 == 0;
+    let whole = [axes[0].size, axes[inner].size, offset].iter().all(|n| n.is_multiple_of(4));
+    (whole && axes.iter().enumerate().all(lies_whole)).then_some(inner)
+}
+
+fn launch_blocks(caps: &Caps, output: &Spec, axes: &[Axis<1>], inner: usize, offset: usize) -> Launch {
+    let blocks = [axes[0].size / 4, axes[inner].size / 4];
+    // Eight blocks of a tile in a line of the output, or as many as there are.
+    let shift = blocks[0].next_power_of_two().trailing_zeros().min(3);
+    let tiles = [blocks[0].div_ceil(1 << shift), blocks[1].div_ceil(8 >> shift)];
+    let others = output.elements() / (axes[0].size * axes[inner].size);
+    let spread = Spread::of_loops(8 * others * tiles[0] * tiles[1], axes.len(), caps);
+    let dims = axis_values(axes, |axis| count(axis.size));
+    // Negative strides wrap, and so does the kernel's arithmetic.
+    let strides = axis_values(axes, |axis| (axis.strides[0] / 4) as u32);
+    let launch = spread.launch(&TRANSPOSE_BLOCKS).variant("bytes", count(output.dtype.size()));
+    let launch = launch.params(BlockParams {
+        items: spread.items,
+        per_group: spread.per_group,
+        axes: count(axes.len()),
+        inner: count(inner),
+        blocks: [blocks[0], blocks[1], tiles[1], tiles[0] * tiles[1]].map(count),
+        dims_low: dims[0],
+        dims_high: dims[1],
+        strides_low: strides[0],
+        strides_high: strides[1],
+        offset: count(offset / 4),
+        shift,
+    });
+    launch.bind_all(1, 1)
 }
 
 /// Counts sizes and strides in vectors of four elements, where only whole ones are moved.
@@ -138,6 +197,22 @@ mod tests {
         assert_eq!(axes, [Axis { size: 4, strides: [1, 1] }, Axis { size: 6, strides: [4, 0] }]);
         assert_eq!(merged_axes(&[2, 3, 4], [&[12, 4, 1]]), [Axis { size: 24, strides: [1] }]);
         assert_eq!(merged_axes(&[1, 1], [&[1, 1]]), []);
+    }
+
+    #[test]
+    fn blocks_are_moved_where_both_innermost_axes_are_whole_vectors() {
+        let axes = |sizes: [usize; 2], strides: [isize; 2]| {
+            [0, 1].map(|i| Axis { size: sizes[i], strides: [strides[i]] })
+        };
+        assert_eq!(in_blocks(&axes([8, 12], [12, 1]), 0), Some(1));
+        assert_eq!(in_blocks(&axes([8, 12], [-16, 1]), 112), Some(1));
+        assert_eq!(in_blocks(&axes([8, 12], [0, 1]), 4), Some(1));
+        for (sizes, strides, offset) in
+            [([6, 12], [12, 1], 0), ([8, 10], [12, 1], 0), ([8, 12], [13, 1], 0), ([8, 12], [12, 1], 2)]
+        {
+            assert_eq!(in_blocks(&axes(sizes, strides), offset), None, "{sizes:?} {strides:?} {offset}");
+        }
+        assert_eq!(in_blocks(&axes([8, 12], [1, 8]), 0), None);
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Op for Transpose {
 
 pub(super) fn cases() -> Vec<Case> {
     let mut random = Random::new(4);
-    let shapes: [(&[usize], &[usize]); 13] = [
+    let shapes: [(&[usize], &[usize]); 18] = [
         (&[1], &[0]),
         (&[5, 7], &[1, 0]),
         (&[64, 33], &[1, 0]),
@@ -87,6 +87,11 @@ pub(super) fn cases() -> Vec<Case> {
         (&[2, 3, 5, 7], &[1, 0, 3, 2]),
         (&[2, 1, 5, 7], &[3, 0, 2, 1]),
         (&[2, 3, 5], &[0, 2, 1]),
+        (&[36, 100], &[1, 0]),
+        (&[2, 4, 68], &[0, 2, 1]),
+        (&[3, 132, 4], &[0, 2, 1]),
+        (&[8, 3, 12, 5], &[2, 1, 3, 0]),
+        (&[2, 3, 4, 5, 8, 3], &[5, 3, 4, 0, 1, 2]),
     ];
     let mut cases = Vec::new();
     for (dims, permutation) in shapes {

@@ -48,6 +48,13 @@ impl Ceilings {
         cost.read as f64 * read + cost.written as f64 * written
     }
 
+    /// Seconds of what kernels issue, one after the other: all loads and stores at the rates of
+    /// memory, then all exponentials and the like at theirs. Processors of a software adapter do
+    /// one or the other.
+    pub fn issued_seconds(&self, issued: &Cost) -> f64 {
+        self.memory_seconds(issued) + issued.functions as f64 / self.exponential / 1e9
+    }
+
     /// The least seconds that something of this cost takes, and what bounds it.
     pub fn least_seconds(&self, cost: &Cost) -> (f64, Bound) {
         let seconds = |amount: u64, billions: f64| amount as f64 / billions / 1e9;
@@ -78,5 +85,7 @@ mod tests {
         assert_eq!(bound(Cost { written: 0, ..copied }), (0.333_333, Bound::Memory));
         assert_eq!(bound(Cost { flops: 200 * billion, ..copied }), (2.0, Bound::Arithmetic));
         assert_eq!(bound(Cost { functions: 6 * billion, ..copied }), (3.0, Bound::Functions));
+        let twice = Cost { read: 8 * billion, functions: 6 * billion, ..copied };
+        assert!((ceilings.issued_seconds(&twice) - (1.0 + 1.0 / 3.0 + 3.0)).abs() < 1e-9);
     }
 }

@@ -100,6 +100,10 @@ impl NodeInfo {
         args.insert("op".into(), self.applied.op.into());
         args.insert("inputs".into(), texts(&self.applied.inputs));
         args.insert("outputs".into(), texts(&self.applied.outputs));
+        for selected in self.selected.iter() {
+            let why = format!("{} ({})", selected.choice, selected.why);
+            args.insert(format!("choice of {}", selected.family), why.into());
+        }
         if let Some(cost) = &self.applied.cost {
             args.insert("flops".into(), cost.flops.into());
             args.insert("functions".into(), cost.functions.into());

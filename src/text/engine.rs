@@ -104,6 +104,22 @@ impl Engine {
         runs.into_iter().map(|run| Ok((run, decoder.graph(types, run)?))).collect()
     }
 
+    /// The graphs of decoding one token and of pieces of a prompt of every size: all that texts are
+    /// usually generated with.
+    ///
+    /// # Errors
+    /// When the configuration's sizes do not fit each other.
+    pub fn all_graphs(decoder: &Decoder, types: &dyn WeightTypes, prompt_rows: usize) -> Result<Vec<Graph>> {
+        let first = Self::first_graphs(decoder, types, prompt_rows)?;
+        let largest = first.iter().map(|(run, _)| run.rows).max().unwrap_or(1);
+        let piece = |rows| decoder.graph(types, run(rows, true, LogitRows::Last, true));
+        let mut graphs: Vec<Graph> = first.into_iter().map(|(_, graph)| graph).collect();
+        for rows in PROMPT_ROWS.into_iter().filter(|&rows| rows < largest) {
+            graphs.push(piece(rows)?);
+        }
+        Ok(graphs)
+    }
+
     /// Uploads a decoder whose [`first_graphs`](Self::first_graphs) are given.
     ///
     /// # Errors

@@ -172,6 +172,23 @@ impl ModelInfo {
     }
 }
 
+/// The graphs that texts are usually generated with by the model of a folder: decoding one token,
+/// and pieces of a prompt of every size.
+///
+/// # Errors
+/// As [`ModelInfo::read`], and [`Error::File`] for tensors that do not fit.
+pub fn model_graphs(folder: &Path, options: InfoOptions) -> Result<Vec<Graph>> {
+    let config = DecoderConfig::load(folder)?;
+    let weights = FileWeights::open(folder)?;
+    let cache = Cache { slots: options.slots.unwrap_or(1), context: context_for(&config, options.context)? };
+    let root = find_root(&config, |name| weights.spec(name).is_some());
+    let checkpoint = Checkpoint::new(&weights, folder, options.dtype);
+    let decoder = Decoder::new(config, root, cache);
+    let graphs = Engine::all_graphs(&decoder, &checkpoint, DEFAULT_PROMPT_ROWS)?;
+    checkpoint.check(&graphs, root, &decoder.head_name())?;
+    Ok(graphs)
+}
+
 fn plan(mut graph: Graph, caps: &Caps) -> Result<Plan> {
     optimise(&mut graph)?;
     lower(&mut graph, caps)?;

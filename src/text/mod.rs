@@ -25,7 +25,7 @@ pub use config::{GenerationConfig, TokenizerConfig};
 pub use detokenizer::StreamDecoder;
 pub use engine::Engine;
 pub use generate::{Batch, FinishReason, GenerateOptions, Generation, Piece, Prompt, TextStream, Timing};
-pub use info::{InfoOptions, ModelInfo};
+pub use info::{InfoOptions, ModelInfo, model_graphs};
 pub use model::{ModelBuilder, TextModel};
 #[cfg(feature = "onnx")]
 pub use onnx::{OnnxTextModel, OnnxTextOptions};

@@ -6,6 +6,7 @@
 
 use super::folder::{INDEX, SINGLE, check_shard_name, has_pickle_ending, read_index};
 use super::header::pickle;
+use crate::folders::{folder_variable, home};
 use crate::{Error, Result};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -143,20 +144,6 @@ impl HubCache {
 /// Whether this can be the name of a snapshot: no separators, no dots.
 pub(super) fn is_commit(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
-}
-
-/// The folder in a variable, with `~/` expanded; an empty variable counts as unset.
-fn folder_variable(variable: &dyn Fn(&str) -> Option<OsString>, name: &str) -> Option<PathBuf> {
-    let path = PathBuf::from(variable(name).filter(|value| !value.is_empty())?);
-    match path.strip_prefix("~") {
-        Ok(rest) => Some(home(variable)?.join(rest)),
-        Err(_) => Some(path),
-    }
-}
-
-fn home(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let name = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
-    variable(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// `HF_HOME` or its default; the hub's cache and token lie in it.

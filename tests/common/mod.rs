@@ -4,12 +4,20 @@
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use wginfer::gpu::Gpu;
+use wginfer::gpu::{Gpu, GpuOptions};
+
+/// Without what was found on this machine before: tests do the same everywhere.
+const OPTIONS: GpuOptions = GpuOptions { adapter: None, checked: false, trusted: true, untuned: true };
+
+/// A device of a test's own, where there is an adapter: what it is told must not reach other tests.
+pub(crate) fn own_gpu() -> Gpu {
+    Gpu::open(&OPTIONS).unwrap()
+}
 
 /// The adapter that tests run on. Without one they are skipped, or fail if REQUIRE_GPU=1.
 pub(crate) fn gpu() -> Option<&'static Gpu> {
     static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
-    GPU.get_or_init(|| match Gpu::new() {
+    GPU.get_or_init(|| match Gpu::open(&OPTIONS) {
         Ok(gpu) => Some(gpu),
         Err(error) => {
             assert!(std::env::var_os("REQUIRE_GPU").is_none(), "REQUIRE_GPU is set: {error}");

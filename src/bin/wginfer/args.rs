@@ -10,8 +10,10 @@ use crate::graph::GraphArgs;
 use crate::network::{PreprocessFlags, parse_architecture};
 use crate::profile::ProfileFlags;
 use crate::run::RunArgs;
+use crate::tune::TuneArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use wginfer::gpu::GpuOptions;
 use wginfer::kernel::Form;
 use wginfer::tensor::DType;
 use wginfer::text::{Fallback, SamplingSettings};
@@ -47,6 +49,21 @@ pub(crate) struct GlobalFlags {
     /// Nothing on standard error but errors
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
+    /// Use kernels without comparing them with their references when an adapter first needs them
+    /// (WGINFER_SELF_CHECK=off does so too)
+    #[arg(long, global = true)]
+    pub(crate) no_self_check: bool,
+    /// Leave alone which kernels `wginfer tune` measured as fastest (WGINFER_TUNING=off does so too)
+    #[arg(long, global = true)]
+    pub(crate) no_tuning: bool,
+}
+
+impl GlobalFlags {
+    /// How the adapter is opened.
+    pub(crate) fn gpu_options(&self, checked: bool) -> GpuOptions {
+        let (trusted, untuned) = (self.no_self_check, self.no_tuning);
+        GpuOptions { adapter: self.adapter.clone(), checked, trusted, untuned }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -79,6 +96,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Measure the speed of models and kernels
     Bench(BenchArgs),
+    /// Measure which kernels are fastest for a model on this adapter, and use them from now on
+    Tune(TuneArgs),
 }
 
 /// What MODEL may be, at the end of help texts.

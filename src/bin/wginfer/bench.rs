@@ -55,7 +55,7 @@ struct TextArgs {
     /// The model; left out, it is WGINFER_MODEL or the bundled one
     #[arg(conflicts_with = "shape")]
     model: Option<String>,
-    /// A shape with random weights in place of a model: 15m or 124m
+    /// A shape with random weights in place of a model: 15m, 124m or 1b
     #[arg(long)]
     shape: Option<String>,
     /// Dtype of the matrices on the GPU [default: that of the files; f32 for a shape]

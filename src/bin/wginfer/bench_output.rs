@@ -21,6 +21,9 @@ pub(crate) struct MeasureFlags {
     /// Form of the kernels [default: the adapter's own]
     #[arg(long, value_enum)]
     form: Option<FormName>,
+    /// Run shaders with all run-time checks on (slower); --compare then says by how much
+    #[arg(long)]
+    checked: bool,
     /// Print JSON in place of tables, or write it to a file besides
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
     json: Option<String>,
@@ -37,7 +40,7 @@ fn parse_runs(text: &str) -> Result<usize, String> {
 impl MeasureFlags {
     /// Opens the device in the form that is asked for.
     pub(crate) fn open(&self, global: &GlobalFlags) -> Result<Gpu, Failure> {
-        let gpu = Gpu::open(&GpuOptions { adapter: global.adapter.clone(), checked: false })?;
+        let gpu = Gpu::open(&GpuOptions { trusted: true, ..global.gpu_options(self.checked) })?;
         let Some(form) = self.form.map(Form::from) else { return Ok(gpu) };
         let caps = caps_with_form(gpu.caps(), form).ok_or_else(|| {
             let name = format!("{form:?}").to_lowercase();

@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use wginfer::Error;
-use wginfer::gpu::{Gpu, GpuOptions};
+use wginfer::gpu::Gpu;
 use wginfer::kernel::Caps;
 use wginfer::onnx::{NodeNote, OnnxLimits, OnnxReport, check_model};
 
@@ -51,7 +51,7 @@ struct Report<'a> {
 
 /// Runs the command.
 pub(crate) fn run(args: &CheckArgs, global: &GlobalFlags) -> Result<ExitCode, Failure> {
-    let gpu = match Gpu::open(&GpuOptions { adapter: global.adapter.clone(), checked: false }) {
+    let gpu = match Gpu::open(&global.gpu_options(false)) {
         Ok(gpu) => Some(gpu),
         Err(Error::NoAdapter(message)) if global.adapter.is_none() => {
             note(&format!("note: {message}; figures are for the least that WebGPU guarantees"));

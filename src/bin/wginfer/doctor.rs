@@ -13,12 +13,15 @@ use std::time::Duration;
 use wginfer::doctor::{Checked, caps_with_form, check};
 use wginfer::kernel::Form;
 use wginfer::ops::cases;
+use wginfer::self_check::{Demotion, SelfChecks};
 
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report {
     adapter: String,
     passed: bool,
+    /// What the self-check of models' kernels took out of use on this adapter before.
+    demoted: Vec<Demotion>,
     rows: Vec<Row>,
 }
 
@@ -63,6 +66,11 @@ pub(crate) fn run(args: &DoctorArgs, global: &GlobalFlags) -> Result<ExitCode, F
     }
     let interrupt = Interrupt::install()?;
     let gpu = model::open_gpu(global, args.checked, args.json)?;
+    let demoted = gpu.self_checks().map(SelfChecks::demotions).unwrap_or_default();
+    // What is out of use is checked too.
+    let mut caps = gpu.caps().clone();
+    caps.overrides.demoted.clear();
+    let gpu = gpu.with_caps(caps);
     let mut forms: Vec<Form> = args.form.iter().map(|&name| name.into()).collect();
     if forms.is_empty() {
         forms.push(gpu.caps().form());
@@ -83,9 +91,14 @@ pub(crate) fn run(args: &DoctorArgs, global: &GlobalFlags) -> Result<ExitCode, F
     let passed = rows.iter().all(|row| row.failed == 0);
     if args.json {
         let adapter = gpu.adapter().to_string();
-        terminal::write_json(&Report { adapter, passed, rows: rows.iter().map(Row::from).collect() })?;
+        terminal::write_json(&Report {
+            adapter,
+            passed,
+            demoted,
+            rows: rows.iter().map(Row::from).collect(),
+        })?;
     } else {
-        terminal::write(&describe(&rows))?;
+        terminal::write(&describe(&rows, &demoted))?;
     }
     Ok(match (cancel.is_cancelled(), passed) {
         (true, _) => ExitCode::from(INTERRUPTED),
@@ -98,7 +111,7 @@ fn form_name(form: Form) -> String {
     format!("{form:?}").to_lowercase()
 }
 
-fn describe(rows: &[Checked]) -> String {
+fn describe(rows: &[Checked], demoted: &[Demotion]) -> String {
     let header = ["operator", "form", "cases", "failed", "worst", "time"].map(str::to_owned).to_vec();
     let line = |row: &Checked| {
         vec![
@@ -120,5 +133,10 @@ fn describe(rows: &[Checked]) -> String {
     let time: Duration = rows.iter().map(|row| row.time).sum();
     text.push_str(&format!("\n{cases} cases, {failed} failed, {:.1} s", time.as_secs_f64()));
     text.push_str("; worst: largest deviation as a fraction of what is allowed\n");
+    for Demotion { family, choice, class, case, message } in demoted {
+        text.push_str(&format!(
+            "\nout of use on this adapter: {family} {choice}\n  {class}\n  {case}: {message}\n"
+        ));
+    }
     text
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use std::path::Path;
 use std::process::ExitCode;
 use wginfer::Error;
-use wginfer::gpu::{Gpu, GpuOptions};
+use wginfer::gpu::Gpu;
 use wginfer::kernel::Caps;
 use wginfer::saved::{PortInfo, SavedFiles, SavedInfo};
 use wginfer::session::default_budget;
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &InfoArgs, global: &GlobalFlags) -> Result<ExitCode, Fai
 
 /// The capabilities, name and memory budget of the device that figures are for.
 fn device(global: &GlobalFlags) -> Result<(Caps, Option<String>, Option<u64>), Failure> {
-    let gpu = match Gpu::open(&GpuOptions { adapter: global.adapter.clone(), checked: false }) {
+    let gpu = match Gpu::open(&global.gpu_options(false)) {
         Ok(gpu) => Some(gpu),
         Err(Error::NoAdapter(message)) if global.adapter.is_none() => {
             note(&format!("note: {message}; figures are for the least that Vulkan guarantees"));

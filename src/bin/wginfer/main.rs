@@ -29,6 +29,7 @@ mod run;
 mod runnable;
 mod score;
 mod terminal;
+mod tune;
 
 use args::{Cli, Command, GlobalFlags};
 use clap::Parser;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         Command::Info(args) => info::run(args, global),
         Command::Adapters(args) => adapters::run(args),
         Command::Bench(args) => bench::run(args, global, started),
+        Command::Tune(args) => tune::run(args, global),
         Command::Doctor(args) => doctor::run(args, global),
     };
     done.unwrap_or_else(Failure::report)

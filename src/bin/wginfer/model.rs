@@ -6,7 +6,7 @@ use crate::profile::Profiling;
 use crate::terminal::{byte_bar, note};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use wginfer::gpu::{Gpu, GpuOptions};
+use wginfer::gpu::Gpu;
 use wginfer::kernel::DeviceKind;
 use wginfer::text::TextModel;
 use wginfer::weights::{self, ModelHeader};
@@ -117,7 +117,7 @@ pub(crate) fn bundled(place_in_tree: &str) -> Result<PathBuf, Failure> {
 
 /// Opens the adapter that is asked for and says which it is.
 pub(crate) fn open_gpu(global: &GlobalFlags, checked: bool, json: bool) -> Result<Gpu, Failure> {
-    let gpu = Gpu::open(&GpuOptions { adapter: global.adapter.clone(), checked })?;
+    let gpu = Gpu::open(&global.gpu_options(checked))?;
     if !global.quiet && !json {
         let adapter = gpu.adapter();
         note(&format!("adapter: {adapter}"));

@@ -26,6 +26,13 @@ pub(crate) struct InputFlags {
     seed: u64,
 }
 
+impl InputFlags {
+    /// Random inputs of these shapes, and of those that the model declares.
+    pub(crate) fn of_shapes(shape: Vec<(String, Vec<usize>)>) -> Self {
+        Self { input: Vec::new(), shape, seed: 0 }
+    }
+}
+
 /// A file of inputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct InputFile {

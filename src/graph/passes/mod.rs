@@ -3,6 +3,7 @@
 
 mod activations;
 mod attention;
+mod chains;
 mod dead;
 mod fold;
 mod image;
@@ -23,13 +24,15 @@ use std::collections::HashSet;
 /// # Errors
 /// When a folded node's reference fails, or the graph is not well formed.
 pub fn optimise(graph: &mut Graph) -> Result<()> {
-    let passes: [fn(&mut Graph) -> Result<()>; 6] = [
+    let passes: [fn(&mut Graph) -> Result<()>; 7] = [
         fold::fold_constants,
         share::share_equal_nodes,
         fuse,
         // Nodes that fusion made may be equal, or lie next to others that they fuse with.
         share::share_equal_nodes,
         fuse,
+        // Last: other patterns know functions of elements one by one.
+        fuse_chains,
         dead::remove_dead_code,
     ];
     for pass in passes {
@@ -54,6 +57,11 @@ fn fuse(graph: &mut Graph) -> Result<()> {
         activations::PATTERNS,
     ];
     rewrite::rewrite(graph, &families.concat())
+}
+
+/// Functions of elements that no kernel of another operator took.
+fn fuse_chains(graph: &mut Graph) -> Result<()> {
+    rewrite::rewrite(graph, chains::PATTERNS)
 }
 
 /// Values that a node changes in place: each has a next version.

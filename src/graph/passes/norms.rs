@@ -12,7 +12,7 @@ fn layer_norm(nodes: &Nodes<'_>, node: &Node) -> Option<Rewrite> {
     let (centred, eps) = root_mean_square(nodes, node)?;
     let [x, mean] = nodes.binary(centred, BinaryFn::Sub)?;
     (mean_of_rows(nodes, mean)? == x).then_some(())?;
-    unweighted(nodes, x, LayerNorm { eps, bias: false })
+    unweighted(nodes, x, LayerNorm::new(eps, false))
 }
 
 /// x / sqrt(mean(x²) + eps).
@@ -92,7 +92,8 @@ fn norm_bias(nodes: &Nodes<'_>, node: &Node) -> Option<Rewrite> {
     let Binary(BinaryFn::Add) = as_op(node)? else { return None };
     either([node.inputs[0], node.inputs[1]], |normed, bias| {
         let (norm, maker) = nodes.made_by::<LayerNorm>(normed)?;
-        let bias = nodes.vector(bias, *nodes.dims(normed).last()?).filter(|_| !norm.bias)?;
+        let bias =
+            nodes.vector(bias, *nodes.dims(normed).last()?).filter(|_| !norm.bias && !norm.residual)?;
         let [x, weight] = [maker.inputs[0], maker.inputs[1]];
         Some(Fused::new(LayerNorm { bias: true, ..*norm }, vec![x.into(), weight.into(), bias]))
     })?
@@ -167,7 +168,7 @@ mod tests {
                 b.output(y);
             });
             assert_eq!(names, ["layer_norm"]);
-            assert_eq!(as_op(&graph.nodes()[0]), Some(&LayerNorm { eps: 1e-3, bias: biased }));
+            assert_eq!(as_op(&graph.nodes()[0]), Some(&LayerNorm::new(1e-3, biased)));
         }
     }
 

@@ -160,6 +160,11 @@ impl<'g> Nodes<'g> {
         self.uses[id.0] == 1
     }
 
+    /// Whether nothing but this node reads a value.
+    pub(super) fn is_read_only_by(&self, id: ValueId, node: &Node) -> bool {
+        self.uses[id.0] == node.inputs.iter().filter(|input| **input == id).count()
+    }
+
     /// The tensor of a constant of a few elements.
     pub(super) fn constant(&self, id: ValueId) -> Option<Tensor> {
         const FEW: usize = 1 << 16;

@@ -144,7 +144,7 @@ pub(super) fn layer(
     let weight = as_vector(importer, x, axis, weight)?;
     let bias = bias.map(|bias| as_vector(importer, x, axis, bias)).transpose()?;
     let inputs: Vec<&Value> = [&flat, &weight].into_iter().chain(&bias).collect();
-    let y = importer.apply_one(LayerNorm { eps, bias: bias.is_some() }, &inputs, x.element)?;
+    let y = importer.apply_one(LayerNorm::new(eps, bias.is_some()), &inputs, x.element)?;
     importer.reshape(&y, x.dims())
 }
 

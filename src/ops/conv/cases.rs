@@ -186,6 +186,7 @@ fn dtypes() -> Vec<Case> {
             let window = square(2).dilation([1, 2]).stride([2, 1]);
             cases.push(case(Conv::new(window), dtype, &[1, channels, 6, 7], o));
         }
+        cases.push(case(Conv::new(square(3).padding([1, 1])), dtype, &[1, 36, 7, 9], 70));
         cases.push(case(Conv::new(square(3)).groups(2), dtype, &[1, 24, 5, 5], 32));
         cases.push(case(Conv::new(square(3)).groups(4), dtype, &[1, 24, 5, 5], 16));
     }

@@ -165,18 +165,20 @@ impl Op for Winograd {
         let of_products = [transformed.clone(), inputs[1].clone()];
         let products = self.products.launch(caps, &of_products, std::slice::from_ref(&sums))?;
         let mut steps = vec![self.launch_input(caps, x, tiles)];
+        let scratch = [vec![transformed, sums], products.scratch].concat();
         for mut step in products.steps {
             for operand in &mut step.bindings {
                 match operand {
                     Operand::Input(_) => *operand = Operand::Scratch(0),
                     Operand::Output(_) => *operand = Operand::Scratch(1),
-                    Operand::InputPart(..) | Operand::Scratch(_) => {}
+                    Operand::Scratch(index) => *index += 2,
+                    Operand::InputPart(..) => {}
                 }
             }
             steps.push(step);
         }
         steps.push(self.launch_output(caps, inputs.len(), output, tiles));
-        Ok(Launches { steps, scratch: vec![transformed, sums], selected: products.selected })
+        Ok(Launches { steps, scratch, selected: products.selected })
     }
 
     fn layout(&self, input: usize) -> Layout {

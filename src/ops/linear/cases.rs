@@ -51,6 +51,10 @@ fn shapes() -> Vec<Case> {
     cases.push(plain(&[], 17, 36));
     cases.push(plain(&[2, 3], 8, 12));
     cases.push(plain(&[0], 8, 12));
+    // Inner dimensions that are long enough for parts, and for several loads of a lane at a time.
+    for (rows, n, k) in [(1, 5, 4501), (1, 18, 1096), (7, 33, 1031), (20, 65, 1032), (70, 12, 516)] {
+        cases.push(plain(&[rows], n, k));
+    }
     // Many large tiles, the last of each dimension partly filled.
     cases.push(plain(&[1000], 1030, 9));
     cases
@@ -64,6 +68,8 @@ fn dtypes() -> Vec<Case> {
             cases.push(case(Linear::PLAIN, dtype, &[rows], n, k));
         }
         cases.push(case(Linear::PLAIN, dtype, &[65], 64, 172));
+        cases.push(case(Linear::PLAIN, dtype, &[1], 9, 4104));
+        cases.push(case(Linear::PLAIN, dtype, &[40], 131, 520));
         cases.push(case(Linear::PLAIN, dtype, &[33], 65, 1));
     }
     cases

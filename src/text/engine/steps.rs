@@ -82,11 +82,14 @@ impl Engine {
     /// next positions and the next steps of the samplings. Other calls remain right.
     ///
     /// # Errors
-    /// As [`prompt`](Self::prompt), and [`Error::Request`] for more rows than slots.
+    /// As [`prompt`](Self::prompt), and [`Error::Request`] for more rows than slots, or two of one slot.
     pub fn decode(&mut self, rows: &[DecodeRow], more: bool, cancel: &CancelToken) -> Result<Vec<u32>> {
-        for row in rows {
+        for (index, row) in rows.iter().enumerate() {
             self.check_ids(&[row.token])?;
             self.check_context(row.position + 1)?;
+            if rows[..index].iter().any(|other| other.slot == row.slot) {
+                return Err(Error::Request(format!("slot {} is asked for a token twice", row.slot)));
+            }
         }
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
