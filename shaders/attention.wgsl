@@ -38,6 +38,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read> slots: array<u32>;        // [rows]
 ${params} params: Params;
 
+//# include "lib/rolled.wgsl"
 //# include "lib/kv.wgsl"
 //# include "lib/scores.wgsl"
 //# include "lib/cluster.wgsl"
@@ -134,7 +135,7 @@ fn main(
     // All invocations take the same number of steps, so that clusters can exchange numbers.
     for (var first = begin; first < end; first += WIDTH) {
         var score: Numbers;
-        for (var i = 0u; i < CLUSTER; i++) {
+        for (var i = 0u; i < rolled(CLUSTER, params.rows); i++) {
             let at = kv_base + min(first + cluster * CLUSTER + i, end - 1u) * params.head_vectors;
             var dots: Numbers;
             //# for vector in range(vectors)
@@ -166,7 +167,7 @@ fn main(
         //# endfor
         //# endfor
         hand(p);
-        for (var i = 0u; i < CLUSTER; i++) {
+        for (var i = 0u; i < rolled(CLUSTER, params.rows); i++) {
             let at = kv_base + min(first + cluster * CLUSTER + i, end - 1u) * params.head_vectors;
             let w = taken(i);
             //# for vector in range(vectors)
@@ -179,28 +180,42 @@ fn main(
     }
 
     weight = cluster_sum(weight);
-    //# for query in range(queries)
-    let stored_${query} = row_${query} < params.rows && first_head + ${query}u * params.head_step < heads_per_kv;
-    if CLUSTERS == 1u {
+    for (var query = 0u; query < rolled(QUERIES, params.rows); query++) {
+        var own = vec2<f32>(highest[0], weight[0]);
         //# for vector in range(vectors)
-        if stored_${query} && inside_${vector} {
-            let stats = vec2<f32>(highest[${query}], weight[${query}]);
-            store(group.z, row_${query}, head_${query}, part + ${vector * cluster}u, sum_${query}_${vector}, stats);
+        var result_${vector} = sum_0_${vector};
+        //# endfor
+        //# for query in range(1, queries)
+        if query == ${query}u {
+            own = vec2<f32>(highest[${query}], weight[${query}]);
+            //# for vector in range(vectors)
+            result_${vector} = sum_${query}_${vector};
+            //# endfor
         }
         //# endfor
-    } else {
-        if part == 0u { cluster_stats[cluster] = vec2<f32>(highest[${query}], weight[${query}]); }
-        workgroupBarrier();
-        let stats = merged_stats();
-        let factor = exp2(highest[${query}] - stats.x);
-        //# for vector in range(vectors)
-        cluster_sums[cluster * HEAD + part + ${vector * cluster}u] = sum_${query}_${vector} * factor;
-        //# endfor
-        workgroupBarrier();
-        for (var vector = lane; vector < select(0u, params.head_vectors, stored_${query}); vector += WIDTH) {
-            store(group.z, row_${query}, head_${query}, vector, merged_sum(vector), stats);
+        let row = first_row + query * params.row_step;
+        let group_head = first_head + query * params.head_step;
+        let head = kv_head * heads_per_kv + group_head;
+        let stored = row < params.rows && group_head < heads_per_kv;
+        if CLUSTERS == 1u {
+            //# for vector in range(vectors)
+            if stored && inside_${vector} {
+                store(group.z, row, head, part + ${vector * cluster}u, result_${vector}, own);
+            }
+            //# endfor
+        } else {
+            if part == 0u { cluster_stats[cluster] = own; }
+            workgroupBarrier();
+            let stats = merged_stats();
+            let factor = exp2(own.x - stats.x);
+            //# for vector in range(vectors)
+            cluster_sums[cluster * HEAD + part + ${vector * cluster}u] = result_${vector} * factor;
+            //# endfor
+            workgroupBarrier();
+            for (var vector = lane; vector < select(0u, params.head_vectors, stored); vector += WIDTH) {
+                store(group.z, row, head, vector, merged_sum(vector), stats);
+            }
+            workgroupBarrier();
         }
-        workgroupBarrier();
     }
-    //# endfor
 }

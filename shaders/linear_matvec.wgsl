@@ -7,7 +7,6 @@ const WIDTH: u32 = ${width}u;
 const TEAM_ROUNDS: u32 = ${rounds}u; // pairs of weight rows of a workgroup, shared out to its teams
 const FOLD: u32 = 32768u;            // workgroups in one dimension of the grid
 
-//# set normed_rows = batch
 //# include "lib/linear_operands.wgsl"
 //# include "lib/input_norm.wgsl"
 

@@ -5,7 +5,6 @@
 const BLOCK_ROWS: u32 = ${block_rows}u;
 const FOLD: u32 = 32768u; // row blocks in one dimension of the grid
 
-//# set normed_rows = 1
 //# include "lib/linear_operands.wgsl"
 //# include "lib/input_norm.wgsl"
 

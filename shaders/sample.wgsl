@@ -64,6 +64,7 @@ var<workgroup> lane_mass: array<vec2<u32>, WIDTH>;
 var<workgroup> lane_ties: array<u32, WIDTH>;
 var<private> row: Row;
 
+//# include "lib/rolled.wgsl"
 //# include "lib/u64.wgsl"
 //# include "lib/philox.wgsl"
 //# include "lib/bins.wgsl"
@@ -116,7 +117,7 @@ fn find_highest(lane: u32) {
     lane_ties[lane] = flags;
     storageBarrier();
     workgroupBarrier();
-    for (var step = WIDTH / 2u; step > 0u; step = step / 2u) {
+    for (var step = rolled(WIDTH / 2u, params.vocab); step > 0u; step = step / 2u) {
         if lane < step {
             let other = lane_mass[lane + step];
             let mine = lane_mass[lane];

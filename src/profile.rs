@@ -170,10 +170,3 @@ impl Rates {
         })
     }
 }
-
-/// "f32[1, 64] f32[8, 64] -> f32[1, 8]".
-fn shapes(applied: &Applied) -> String {
-    let list =
-        |specs: &[crate::tensor::Spec]| specs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-    format!("{} -> {}", list(&applied.inputs), list(&applied.outputs))
-}

@@ -11,7 +11,7 @@ pub use started::StartedRun;
 use crate::gpu::{Buffer, Dispatch, Elapsed, Gpu, Program, Readback};
 use crate::graph::{BufferRef, Graph, Plan, PlannedWeight, Step, WeightData, WeightSource};
 use crate::graph::{buffer_bytes, lower, optimise};
-use crate::kernel::{Caps, Layout, RowPart, row_parts, row_pitch};
+use crate::kernel::{Caps, Launch, Layout, RowPart, row_parts, row_pitch};
 use crate::ops::Op;
 use crate::profile::{DispatchTime, Dispatched, KernelInfo, NodeInfo, Recorder};
 use crate::tensor::{Spec, Tensor};
@@ -126,8 +126,24 @@ impl Session {
         source: &dyn WeightRows,
         progress: &mut Progress<'_>,
     ) -> Result<Vec<PlanId>> {
+        let count = graphs.len();
+        self.add_ready(graphs, count, source, progress)
+    }
+
+    /// [`add`](Self::add), where only the first `ready` graphs are about to run: a software adapter
+    /// compiles the shaders of the others when they first run.
+    ///
+    /// # Errors
+    /// Those of [`add`](Self::add).
+    pub fn add_ready(
+        &mut self,
+        graphs: Vec<Graph>,
+        ready: usize,
+        source: &dyn WeightRows,
+        progress: &mut Progress<'_>,
+    ) -> Result<Vec<PlanId>> {
         loop {
-            let (prepared, failed) = self.try_add(graphs.clone(), source, progress)?;
+            let (prepared, failed) = self.try_add(graphs.clone(), ready, source, progress)?;
             // What failed the self-check is never run: the graphs are planned again without it.
             if !self.demote(failed) {
                 let first = self.plans.len();
@@ -141,6 +157,7 @@ impl Session {
     fn try_add(
         &mut self,
         graphs: Vec<Graph>,
+        ready: usize,
         source: &dyn WeightRows,
         progress: &mut Progress<'_>,
     ) -> Result<(Vec<Prepared>, Failed)> {
@@ -156,7 +173,7 @@ impl Session {
         }
         let checking = Checking::start(&self.gpu, &plans);
         let mut done = 0;
-        let added = self.prepare_all(&plans, source, &mut |bytes| {
+        let added = self.prepare_all(&plans, ready, source, &mut |bytes| {
             done += bytes;
             progress(done, planned.weights);
         });
@@ -171,7 +188,7 @@ impl Session {
     pub fn plan(&self, graphs: Vec<Graph>) -> Result<Vec<Plan>> {
         let plan = |mut graph: Graph| {
             optimise(&mut graph)?;
-            if let Some(planned) = self.gpu.planned_graphs() {
+            if let Some(planned) = self.gpu.listed_graphs() {
                 planned.add(&graph);
             }
             lower(&mut graph, self.gpu.caps())?;
@@ -183,9 +200,29 @@ impl Session {
     fn prepare_all(
         &mut self,
         plans: &[Plan],
+        ready: usize,
         source: &dyn WeightRows,
         uploaded: &mut dyn FnMut(u64),
     ) -> Result<Vec<Prepared>> {
+        let gpu = self.gpu.clone();
+        let steps = plans[..ready].iter().flat_map(|plan| &plan.steps);
+        let launches: Vec<&Launch> = steps.map(|step| &step.launch).collect();
+        std::thread::scope(|scope| {
+            let compiling = scope.spawn(|| gpu.compile(&launches));
+            let uploaded = self.make_resident(plans, source, uploaded);
+            let compiled = compiling.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            uploaded.and(compiled)
+        })?;
+        plans.iter().map(|plan| self.prepare(plan)).collect()
+    }
+
+    /// Uploads the weights and makes the states of plans that are not yet there.
+    fn make_resident(
+        &mut self,
+        plans: &[Plan],
+        source: &dyn WeightRows,
+        uploaded: &mut dyn FnMut(u64),
+    ) -> Result<()> {
         let span = self.gpu.span("upload");
         for weight in plans.iter().flat_map(|plan| &plan.weights) {
             let key = WeightKey::of(weight, self.gpu.caps());
@@ -210,7 +247,7 @@ impl Session {
                 Some(_) => {}
             }
         }
-        plans.iter().map(|plan| self.prepare(plan)).collect()
+        Ok(())
     }
 
     fn upload(
@@ -552,7 +589,7 @@ impl Session {
         graph.check()?;
         lower(&mut graph, caps)?;
         let plan = Plan::new(&graph, caps)?;
-        let prepared = self.prepare_all(&[plan], &NoWeights, &mut |_| {})?;
+        let prepared = self.prepare_all(&[plan], 1, &NoWeights, &mut |_| {})?;
         self.plans.extend(prepared.into_iter().map(Some));
         Ok(PlanId(self.plans.len() - 1))
     }

@@ -74,7 +74,7 @@ fn engine(gpu: &Gpu, config: DecoderConfig, weights: &dyn Weights, cache: Cache,
     let root = find_root(&config, |name| weights.spec(name).is_some());
     let checkpoint = Checkpoint::new(weights, "golden", None);
     let decoder = Decoder::new(config, root, cache);
-    let options = EngineOptions { prompt_rows: 512, memory_budget: None };
+    let options = EngineOptions { prompt_rows: 512, first_prompt: 0, memory_budget: None };
     let graphs = Engine::first_graphs(&decoder, &checkpoint, options.prompt_rows).unwrap();
     if checked {
         checkpoint.check(graphs.iter().map(|(_, graph)| graph), root, &decoder.head_name()).unwrap();

@@ -1,5 +1,5 @@
 // A workgroup's histogram of 256 bins with 64-bit sums, and the search in it from the top for
-// radix selection. Needs WIDTH and lib/u64.wgsl. The sums do not depend on their order.
+// radix selection. Needs WIDTH, lib/u64.wgsl, lib/rolled.wgsl and `params.vocab`. The sums do not depend on their order.
 
 const BINS: u32 = 256u;
 const GROUPS: u32 = 16u;
@@ -15,7 +15,7 @@ struct FoundBin {
 }
 
 fn clear_bins(lane: u32) {
-    for (var bin = lane; bin < BINS; bin += WIDTH) {
+    for (var bin = lane; bin < rolled(BINS, params.vocab); bin += WIDTH) {
         atomicStore(&bin_low[bin], 0u);
         atomicStore(&bin_high[bin], 0u);
     }
@@ -34,9 +34,9 @@ fn bin_at(bin: u32) -> vec2<u32> { return vec2<u32>(atomicLoad(&bin_low[bin]), a
 // Sums the bins by groups of 16, so that a search takes 32 steps.
 fn group_bins(lane: u32) {
     workgroupBarrier();
-    for (var part = lane; part < GROUPS; part += WIDTH) {
+    for (var part = lane; part < rolled(GROUPS, params.vocab); part += WIDTH) {
         var sum = vec2<u32>(0u, 0u);
-        for (var i = 0u; i < GROUP_BINS; i++) { sum = u64_add(sum, bin_at(part * GROUP_BINS + i)); }
+        for (var i = 0u; i < rolled(GROUP_BINS, params.vocab); i++) { sum = u64_add(sum, bin_at(part * GROUP_BINS + i)); }
         bin_groups[part] = sum;
     }
     workgroupBarrier();
@@ -44,7 +44,7 @@ fn group_bins(lane: u32) {
 
 fn bins_total() -> vec2<u32> {
     var sum = vec2<u32>(0u, 0u);
-    for (var part = 0u; part < GROUPS; part++) { sum = u64_add(sum, bin_groups[part]); }
+    for (var part = 0u; part < rolled(GROUPS, params.vocab); part++) { sum = u64_add(sum, bin_groups[part]); }
     return sum;
 }
 

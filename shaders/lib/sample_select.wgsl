@@ -3,7 +3,8 @@
 // Running sums of `lane_mass` and `lane_ties` over the lanes.
 fn scan_lanes(lane: u32) {
     workgroupBarrier();
-    for (var step = 1u; step < WIDTH; step = step * 2u) {
+    let lanes = rolled(WIDTH, params.vocab);
+    for (var step = 1u; step < lanes; step = step * 2u) {
         var mass = lane_mass[lane];
         var ties = lane_ties[lane];
         if lane >= step {
@@ -63,7 +64,7 @@ fn list_candidates(lane: u32, least: u32, scale: f32) {
 // The least number of tokens of this mass that reaches `rest`.
 fn ties_to_reach(rest: vec2<u32>, mass: u32) -> u32 {
     var ties = 0u;
-    for (var bit = 0x80000000u; bit > 0u; bit = bit >> 1u) {
+    for (var bit = rolled(0x80000000u, params.vocab); bit > 0u; bit = bit >> 1u) {
         if u64_less(u64_product(ties + bit - 1u, mass), rest) { ties += bit; }
     }
     return ties;

@@ -104,8 +104,10 @@ impl Rotation {
         for caps in devices {
             let launched = Launched::new(caps, op, &inputs)?;
             let known = |form: &Launched| {
-                let mut pairs = form.inputs.iter().zip(&launched.inputs);
-                pairs.all(|(a, b)| Arc::ptr_eq(a, b) || a.spec() == b.spec() && a.bytes() == b.bytes())
+                form.inputs.iter().zip(&launched.inputs).enumerate().all(|(index, (a, b))| {
+                    let equal = Arc::ptr_eq(a, b) || a.spec() == b.spec() && a.bytes() == b.bytes();
+                    equal && form.op.layout(index) == launched.op.layout(index)
+                })
             };
             let form = forms.iter().position(known).unwrap_or(forms.len());
             let plan = session.borrow_mut().add_for(launched.graph(form, sets)?, caps)?;

@@ -122,7 +122,8 @@ pub fn measure_shape(
     let loading = Instant::now();
     let cache = Cache { slots: 1, context: shape.context as usize };
     let decoder = Decoder::new(shape.config()?, "model", cache);
-    let options = EngineOptions { prompt_rows: PROMPT_ROWS, memory_budget: default_budget(gpu) };
+    let options =
+        EngineOptions { prompt_rows: PROMPT_ROWS, first_prompt: 0, memory_budget: default_budget(gpu) };
     let graphs = Engine::first_graphs(&decoder, &dtype, options.prompt_rows)?;
     let mut engine = Engine::new(gpu, decoder, graphs, &RandomWeights, options, &mut |_, _| {})?;
     let name = format!("{} {} (random weights)", shape.name, dtype.name());

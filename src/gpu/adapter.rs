@@ -1,6 +1,8 @@
 //! Finding, ranking and opening adapters; sharing the device of a host application.
 
 use super::Gpu;
+use super::ahead::Ahead;
+use super::cache::PipelineCache;
 use crate::kernel::{Backend, Caps, DeviceKind, Overrides};
 use crate::tuning::{read_tuning, tuning_path};
 use crate::{Error, Result};
@@ -81,7 +83,8 @@ impl Gpu {
             open_with_matrices(adapter).map_or_else(|| open_device(adapter, &descriptor(adapter)), Ok)?;
         let caps = caps_of(adapter, &device);
         log::info!("adapter: {summary}");
-        let gpu = Self::from_parts(device, queue, summary, caps, options.checked);
+        let kept = (Ahead::new(adapter), PipelineCache::open(adapter, &device));
+        let gpu = Self::from_parts(device, queue, summary, caps, options.checked, kept);
         gpu.watch_for_loss();
         let is_off = |name| std::env::var(name).is_ok_and(|value| value == "off");
         let gpu = if options.untuned || is_off("WGINFER_TUNING") { gpu } else { gpu.tuned() };
@@ -93,7 +96,7 @@ impl Gpu {
     /// The device's callbacks are left to the host.
     pub fn from_wgpu(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let caps = caps_of(adapter, &device);
-        Self::from_parts(device, queue, summarise(adapter), caps, false)
+        Self::from_parts(device, queue, summarise(adapter), caps, false, (None, None))
     }
 
     /// The same device with the choices of kernels that `wginfer tune` measured on it, where there
@@ -123,6 +126,7 @@ impl Gpu {
             | wgpu::Features::SHADER_F16
             | wgpu::Features::SHADER_INT64
             | wgpu::Features::IMMEDIATES
+            | wgpu::Features::PIPELINE_CACHE
             | wgpu::Features::TIMESTAMP_QUERY;
         let limits = wgpu::Limits { max_bind_groups: 4, ..adapter.limits() };
         (adapter.features() & useful, limits)
@@ -146,7 +150,7 @@ impl Gpu {
 }
 
 /// What our own devices are opened with.
-fn descriptor(adapter: &wgpu::Adapter) -> wgpu::DeviceDescriptor<'static> {
+pub(super) fn descriptor(adapter: &wgpu::Adapter) -> wgpu::DeviceDescriptor<'static> {
     let (required_features, required_limits) = Gpu::wanted(adapter);
     wgpu::DeviceDescriptor {
         label: Some("wginfer"),
@@ -156,7 +160,7 @@ fn descriptor(adapter: &wgpu::Adapter) -> wgpu::DeviceDescriptor<'static> {
     }
 }
 
-fn open_device(
+pub(super) fn open_device(
     adapter: &wgpu::Adapter,
     descriptor: &wgpu::DeviceDescriptor<'_>,
 ) -> Result<(wgpu::Device, wgpu::Queue)> {

@@ -4,7 +4,9 @@
 //! [`Error`] through error scopes and callbacks; nothing here panics on what a device does.
 
 mod adapter;
+mod ahead;
 mod buffer;
+mod cache;
 mod pipeline;
 mod profile;
 mod program;
@@ -23,6 +25,8 @@ use crate::kernel::{Caps, Launch};
 use crate::profile::Recorder;
 use crate::self_check::{SelfChecks, self_check_path};
 use crate::{Error, Result};
+use ahead::Ahead;
+use cache::PipelineCache;
 use pipeline::Pipelines;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,7 +58,6 @@ pub struct Gpu {
     self_checks: Option<SelfChecks>,
     /// Whether what runs stays out of records.
     unrecorded: bool,
-    planned: Option<PlannedGraphs>,
 }
 
 #[derive(Debug)]
@@ -63,6 +66,10 @@ struct Shared {
     queue: wgpu::Queue,
     summary: AdapterSummary,
     pipelines: Pipelines,
+    /// Where the driver compiles late, and on one thread.
+    ahead: Option<Ahead>,
+    /// Where the driver keeps what it compiled.
+    cache: Option<PipelineCache>,
     lost: Arc<Mutex<Option<String>>>,
     allocated: Arc<AtomicU64>,
     buffers: AtomicU64,
@@ -77,6 +84,8 @@ struct Shared {
     staged: AtomicU64,
     /// What is recorded now.
     recorder: Mutex<Option<Recorder>>,
+    /// Where sessions add the graphs that they plan.
+    planned: Mutex<Option<PlannedGraphs>>,
     /// Test hook: whether timestamps are not used.
     without_timestamps: AtomicBool,
     /// Test hook: part of the kernels and variants that compute nothing.
@@ -90,12 +99,15 @@ impl Gpu {
         summary: AdapterSummary,
         caps: Caps,
         checked: bool,
+        (ahead, cache): (Option<Ahead>, Option<PipelineCache>),
     ) -> Self {
         let shared = Shared {
             device,
             queue,
             summary,
             pipelines: Pipelines::default(),
+            ahead,
+            cache,
             lost: Arc::default(),
             allocated: Arc::default(),
             buffers: AtomicU64::new(0),
@@ -107,11 +119,12 @@ impl Gpu {
             destroyed: AtomicBool::new(false),
             staged: AtomicU64::new(0),
             recorder: Mutex::default(),
+            planned: Mutex::default(),
             without_timestamps: AtomicBool::new(false),
             broken: Mutex::default(),
         };
         let (shared, caps) = (Arc::new(shared), Arc::new(caps));
-        Self { shared, caps, checked, self_checks: None, unrecorded: false, planned: None }
+        Self { shared, caps, checked, self_checks: None, unrecorded: false }
     }
 
     /// What this device can do.
@@ -161,15 +174,14 @@ impl Gpu {
         Self { unrecorded: true, ..self.clone() }
     }
 
-    /// The same device, on which sessions add the graphs that they plan to a list.
-    #[must_use]
-    pub fn with_planned_graphs(&self, planned: &PlannedGraphs) -> Self {
-        Self { planned: Some(planned.clone()), ..self.clone() }
+    /// Has sessions on this device add the graphs that they plan to a list, or no longer.
+    pub fn list_graphs(&self, planned: Option<&PlannedGraphs>) {
+        *self.shared.planned.lock().unwrap_or_else(PoisonError::into_inner) = planned.cloned();
     }
 
-    /// Where sessions add the graphs that they plan.
-    pub(crate) fn planned_graphs(&self) -> Option<&PlannedGraphs> {
-        self.planned.as_ref()
+    /// Where sessions add the graphs that they plan, if anywhere.
+    pub(crate) fn listed_graphs(&self) -> Option<PlannedGraphs> {
+        self.shared.planned.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The adapter.

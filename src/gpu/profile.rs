@@ -41,6 +41,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::Cancelled`], [`Error::DeviceLost`], or what the device says.
     pub fn run_timed(&self, program: &Program, cancelled: &dyn Fn() -> bool) -> Result<Vec<DispatchTime>> {
+        self.await_shaders(program);
         let timestamps = self.has_timestamps();
         let most = if timestamps { DISPATCHES_PER_SUBMIT } else { 1 };
         let mut times = Vec::with_capacity(program.len());

@@ -4,7 +4,7 @@ use super::pipeline::Pipeline;
 use super::{Buffer, Gpu};
 use crate::kernel::{DeviceKind, Launch};
 use crate::{Error, Result};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
 /// One dispatch to prepare: the launch, and the buffers it binds with the bytes of each.
@@ -39,6 +39,10 @@ impl PreparedStep {
 pub struct Program {
     pub(super) steps: Vec<PreparedStep>,
     pub(super) params: Option<wgpu::BindGroup>,
+    /// Its pipelines, each once.
+    pipelines: Vec<Arc<Pipeline>>,
+    /// Whether its shaders were waited for.
+    ready: AtomicBool,
 }
 
 impl Program {
@@ -84,6 +88,8 @@ impl Gpu {
     /// # Errors
     /// [`Error::Shader`], or what the device says.
     pub fn prepare(&self, dispatches: &[Dispatch<'_>]) -> Result<Program> {
+        let launches: Vec<&Launch> = dispatches.iter().map(|dispatch| dispatch.launch).collect();
+        let pipelines = self.pipelines(&launches)?;
         let mut steps = Vec::with_capacity(dispatches.len());
         for (index, dispatch) in dispatches.iter().enumerate() {
             let pipeline = self.pipeline(dispatch.launch)?;
@@ -99,11 +105,23 @@ impl Gpu {
             });
         }
         let params = self.params_group(&steps)?;
-        Ok(Program { steps, params })
+        Ok(Program { steps, params, pipelines, ready: AtomicBool::new(false) })
+    }
+
+    /// Waits until the program's shaders are compiled, where the driver would do so one after the
+    /// other.
+    pub(super) fn await_shaders(&self, program: &Program) {
+        if let Some(ahead) = &self.shared.ahead
+            && !program.ready.swap(true, Ordering::Relaxed)
+        {
+            ahead.add(&program.pipelines, true);
+            ahead.wait(&program.pipelines);
+        }
     }
 
     fn storage_group(&self, pipeline: &Pipeline, dispatch: &Dispatch<'_>) -> Result<wgpu::BindGroup> {
         let entries: Vec<wgpu::BindGroupEntry<'_>> = pipeline
+            .shader
             .info
             .bindings
             .iter()
@@ -174,6 +192,7 @@ impl Gpu {
         readback: &Readback,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Vec<u8>> {
+        self.await_shaders(program);
         let pieces = self.pieces(&program.steps);
         let mut previous: Option<wgpu::SubmissionIndex> = None;
         for (index, steps) in pieces.iter().enumerate() {
@@ -211,6 +230,7 @@ impl Gpu {
         reads: &[(&Buffer, u64, u64)],
         readback: Readback,
     ) -> Result<Started> {
+        self.await_shaders(program);
         let submission = self.submit(program, &program.steps, reads, &readback)?;
         let total = reads.iter().map(|(_, _, bytes)| bytes).sum();
         Ok(Started { submission, readback, total })
@@ -311,9 +331,9 @@ pub(super) fn record(
 ) {
     pass.set_pipeline(&step.pipeline.raw);
     pass.set_bind_group(0, &step.storage, &[]);
-    if step.pipeline.info.params_immediate {
+    if step.pipeline.shader.info.params_immediate {
         pass.set_immediates(0, &step.params);
-    } else if step.pipeline.info.params_bytes > 0 {
+    } else if step.pipeline.shader.info.params_bytes > 0 {
         pass.set_bind_group(1, params, &[step.params_offset]);
     }
     let [x, y, z] = step.workgroups;

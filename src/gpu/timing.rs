@@ -45,6 +45,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::DeviceLost`](crate::Error::DeviceLost), or what the device says.
     pub fn time(&self, program: &Program, times: usize) -> Result<Elapsed> {
+        self.await_shaders(program);
         let stamps = if self.has_timestamps() { Some(self.stamps()?) } else { None };
         let started = Instant::now();
         let submission = self.guarded("a measurement", 0, || {

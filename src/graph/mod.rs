@@ -7,6 +7,7 @@
 mod build;
 mod check;
 mod choices;
+mod explain;
 mod lower;
 mod memory;
 mod passes;
@@ -14,6 +15,7 @@ mod plan;
 
 pub use build::Segment;
 pub use choices::{PlannedGraphs, op_choices};
+pub use explain::explain;
 pub use lower::lower;
 pub use passes::optimise;
 pub(crate) use plan::buffer_bytes;

@@ -142,13 +142,7 @@ impl Launch {
     /// The template variables as text: "elem=f32 rows=16 gated"; switches that are off
     /// and lines of the shader are left out.
     pub fn variant_text(&self) -> String {
-        let text = |(key, value): (&&str, &Variant)| match value {
-            Variant::Bool(on) => on.then(|| (*key).to_owned()),
-            Variant::Int(value) => Some(format!("{key}={value}")),
-            Variant::Name(value) => Some(format!("{key}={value}")),
-            Variant::Text(_) => None,
-        };
-        self.variants.iter().filter_map(text).collect::<Vec<_>>().join(" ")
+        variants_text(&self.variants)
     }
 
     /// Sets the estimate of work.
@@ -157,6 +151,17 @@ impl Launch {
         self.work = work;
         self
     }
+}
+
+/// Template variables in words: switches that are on, numbers and names with their keys.
+pub(crate) fn variants_text(variants: &BTreeMap<&'static str, Variant>) -> String {
+    let text = |(key, value): (&&str, &Variant)| match value {
+        Variant::Bool(on) => on.then(|| (*key).to_owned()),
+        Variant::Int(value) => Some(format!("{key}={value}")),
+        Variant::Name(value) => Some(format!("{key}={value}")),
+        Variant::Text(_) => None,
+    };
+    variants.iter().filter_map(text).collect::<Vec<_>>().join(" ")
 }
 
 /// The dispatches of one node, in order, and the scratch values they need.

@@ -16,6 +16,7 @@ mod template;
 
 pub use caps::{Backend, Caps, DeviceKind, Form};
 pub use grid::{MAX_ITERATIONS, RowSpread, Split, Spread, count};
+pub(crate) use launch::variants_text;
 pub use launch::{Kernel, Launch, Launches, Operand, Variant};
 pub(crate) use params::params;
 pub use params::{Params, ParamsField, ParamsFormat};

@@ -1,10 +1,11 @@
 //! Shader templates: comment-line directives, `${variables}`, shared pieces.
 
-use super::{Caps, Launch, Variant};
+use super::{Caps, Form, Launch, Variant};
 use crate::{Error, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value};
 use std::collections::{BTreeMap, HashSet};
+use std::sync::LazyLock;
 
 /// The shared pieces, by the path that `//# include` names.
 pub const LIBRARY: &[(&str, &str)] = &[
@@ -36,6 +37,7 @@ pub const LIBRARY: &[(&str, &str)] = &[
     ("lib/order_key.wgsl", include_str!("../../shaders/lib/order_key.wgsl")),
     ("lib/pack.wgsl", include_str!("../../shaders/lib/pack.wgsl")),
     ("lib/philox.wgsl", include_str!("../../shaders/lib/philox.wgsl")),
+    ("lib/rolled.wgsl", include_str!("../../shaders/lib/rolled.wgsl")),
     ("lib/rope.wgsl", include_str!("../../shaders/lib/rope.wgsl")),
     ("lib/rows.wgsl", include_str!("../../shaders/lib/rows.wgsl")),
     ("lib/sample_draw.wgsl", include_str!("../../shaders/lib/sample_draw.wgsl")),
@@ -52,6 +54,9 @@ pub const LIBRARY: &[(&str, &str)] = &[
     ("lib/weight_block.wgsl", include_str!("../../shaders/lib/weight_block.wgsl")),
     ("lib/write_softmax.wgsl", include_str!("../../shaders/lib/write_softmax.wgsl")),
 ];
+
+/// The shared pieces, read once.
+static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(environment);
 
 fn environment() -> Environment<'static> {
     let syntax = SyntaxConfig::builder()
@@ -78,7 +83,8 @@ impl Launch {
     pub fn render(&self, caps: &Caps) -> Result<String> {
         let fail = |error: minijinja::Error| Error::shader(self.kernel, format!("{error:#}"));
         let params = if caps.immediates { "var<immediate>" } else { "@group(1) @binding(0) var<uniform>" };
-        let mut variables = BTreeMap::from([("params", Value::from(params))]);
+        let software = Value::from(caps.form() == Form::Software);
+        let mut variables = BTreeMap::from([("params", Value::from(params)), ("software", software)]);
         for (key, value) in &self.variants {
             let value = match value {
                 Variant::Bool(value) => Value::from(*value),
@@ -88,8 +94,7 @@ impl Launch {
             };
             variables.insert(key, value);
         }
-        let environment = environment();
-        let template = environment.template_from_named_str(self.kernel, self.source).map_err(fail)?;
+        let template = ENVIRONMENT.template_from_named_str(self.kernel, self.source).map_err(fail)?;
         template.render(Value::from(variables)).map_err(fail)
     }
 }
@@ -97,14 +102,13 @@ impl Launch {
 /// Variables that a template and the shared pieces it includes ask for.
 pub fn undeclared_variables(source: &str) -> Result<HashSet<String>> {
     let fail = |error: minijinja::Error| Error::shader("template", format!("{error:#}"));
-    let environment = environment();
-    let mut names = environment.template_from_str(source).map_err(fail)?.undeclared_variables(false);
+    let mut names = ENVIRONMENT.template_from_str(source).map_err(fail)?.undeclared_variables(false);
     for (name, piece) in LIBRARY {
         if source.contains(&format!("include \"{name}\"")) {
             names.extend(undeclared_variables(piece)?);
         }
     }
-    for (function, _) in environment.globals() {
+    for (function, _) in ENVIRONMENT.globals() {
         names.remove(function);
     }
     Ok(names)

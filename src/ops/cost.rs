@@ -62,6 +62,12 @@ impl Applied {
         let cost = (!op.cost_depends_on_values()).then(|| op.cost(&inputs, &outputs));
         Self { op: op.name(), inputs, outputs, cost }
     }
+
+    /// "f32[1, 64] f32[8, 64] -> f32[1, 8]".
+    pub fn shapes(&self) -> String {
+        let list = |specs: &[Spec]| specs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        format!("{} -> {}", list(&self.inputs), list(&self.outputs))
+    }
 }
 
 /// What kernels of rows issue that load the first input `passes` times, and with each row its other

@@ -518,6 +518,7 @@ impl Choice {
                 .variant("share_x", shares_x(caps))
                 .variant("block_rows", block_rows)
                 .variant("norm", normed)
+                .variant("normed_rows", 1_u32)
                 .workgroups(grid(block_rows, 32)),
             Self::Matvec(batch, team) => {
                 let (form, width, rounds) = match (caps.form(), team) {
@@ -535,6 +536,7 @@ impl Choice {
                     .variant("rounds", rounds)
                     .variant("unroll", unroll)
                     .variant("norm", normed)
+                    .variant("normed_rows", batch)
                     .workgroups(folded(groups(cols, rounds * stored(2)), count(parts.count)))
             }
             Self::Tiles(tiles, _) => tiles.launch(&TILES).workgroups(grid(tiles.rows, tiles.columns)),

@@ -1,6 +1,6 @@
 //! The kernels that took longest, as a table.
 
-use super::{Dispatched, NodeInfo, Profile, Rates, shapes};
+use super::{Dispatched, NodeInfo, Profile, Rates};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +46,7 @@ impl<'a> Sum<'a> {
     fn new(node: &'a NodeInfo) -> Self {
         let kernel = |kernel: &super::KernelInfo| format!("{} {}", kernel.kernel, kernel.variant);
         let kernels: Vec<String> = node.kernels.iter().map(|it| kernel(it).trim_end().to_owned()).collect();
-        let (kernels, shapes) = (kernels.join(" + "), shapes(&node.applied));
+        let (kernels, shapes) = (kernels.join(" + "), node.applied.shapes());
         let zero = Duration::ZERO;
         Self { node, kernels, shapes, count: 0, time: zero, first_count: 0, first: zero }
     }

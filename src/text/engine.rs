@@ -31,6 +31,9 @@ const LOGITS_BYTES: usize = 64 << 20;
 pub struct EngineOptions {
     /// Most prompt tokens in one run.
     pub prompt_rows: usize,
+    /// Tokens of the first prompt, where they are known (0 else): what it needs is compiled while
+    /// weights are uploaded.
+    pub first_prompt: usize,
     /// Bound of the bytes on the device.
     pub memory_budget: Option<u64>,
 }
@@ -132,12 +135,14 @@ impl Engine {
         options: EngineOptions,
         progress: &mut Progress<'_>,
     ) -> Result<Self> {
+        let types: HashMap<String, DType> =
+            graphs.iter().flat_map(|(_, graph)| matrix_dtypes(graph)).collect();
+        let (graphs, ready) = with_first_prompt(graphs, &decoder, &types, options)?;
         let (runs, graphs): (Vec<Run>, Vec<Graph>) = graphs.into_iter().unzip();
-        let types = graphs.iter().flat_map(matrix_dtypes).collect();
         let decoding = runs.iter().position(|run| !run.one_sequence);
         let weight_bytes_per_token = decoding.map_or(0, |index| matrix_bytes(&graphs[index]));
         let mut session = Session::new(gpu, options.memory_budget);
-        let ids = session.add(graphs, weights, progress)?;
+        let ids = session.add_ready(graphs, ready, weights, progress)?;
         let plans = runs.into_iter().zip(ids).collect();
         let (steps, in_f32, doubted) = (Steps::default(), false, false);
         Ok(Self { session, decoder, types, options, plans, weight_bytes_per_token, steps, in_f32, doubted })
@@ -235,15 +240,6 @@ impl Engine {
         if needed > context { Err(Error::ContextOverflow { needed, context }) } else { Ok(()) }
     }
 
-    /// Rows of the next piece of a prompt: the smallest plan that holds the rest without much
-    /// waste, else the largest that the rest fills.
-    fn piece_rows(&self, left: usize, most: usize) -> usize {
-        let most = most.min(self.options.prompt_rows);
-        let allowed = || PROMPT_ROWS.into_iter().filter(move |&rows| rows <= most.max(1));
-        let holding = allowed().find(|&rows| rows >= left && rows <= left + left / 3 + 6);
-        holding.or_else(|| allowed().rfind(|&rows| rows <= left)).unwrap_or(1)
-    }
-
     /// Processes the tokens of one sequence from position `start` on, and samples the token that
     /// follows the last of them. If the logits are no numbers, once more in f32.
     ///
@@ -282,7 +278,7 @@ impl Engine {
     ) -> Result<u32> {
         let mut done = 0;
         loop {
-            let rows = self.piece_rows(ids.len() - done, usize::MAX);
+            let rows = piece_rows(ids.len() - done, self.options.prompt_rows);
             let piece = &ids[done..(done + rows).min(ids.len())];
             let inputs = PieceInputs::new(slot, piece, start + done, rows);
             done += piece.len();
@@ -325,7 +321,7 @@ impl Engine {
         let most = LOGITS_BYTES / (vocab * 4);
         let mut done = 0;
         while done < ids.len() {
-            let rows = self.piece_rows(ids.len() - done, most.max(1));
+            let rows = piece_rows(ids.len() - done, most.min(self.options.prompt_rows));
             let piece = &ids[done..(done + rows).min(ids.len())];
             let inputs = PieceInputs::new(slot, piece, start + done, rows);
             let plan = self.plan(run(rows, true, LogitRows::All, false))?;
@@ -358,6 +354,39 @@ impl Engine {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         self.session.run(plan, &inputs.given(), &names, &|| false)
     }
+}
+
+/// Rows of the next piece of a prompt: the smallest plan of at most `most` rows that holds the rest
+/// without much waste, else the largest that the rest fills.
+fn piece_rows(left: usize, most: usize) -> usize {
+    let allowed = || PROMPT_ROWS.into_iter().filter(move |&rows| rows <= most.max(1));
+    let holding = allowed().find(|&rows| rows >= left && rows <= left + left / 3 + 6);
+    holding.or_else(|| allowed().rfind(|&rows| rows <= left)).unwrap_or(1)
+}
+
+/// The graphs with those of the first prompt before them, and how many these are.
+fn with_first_prompt(
+    mut graphs: Vec<(Run, Graph)>,
+    decoder: &Decoder,
+    types: &HashMap<String, DType>,
+    options: EngineOptions,
+) -> Result<(Vec<(Run, Graph)>, usize)> {
+    let (mut left, mut count) = (options.first_prompt, 0);
+    while left > 0 {
+        let rows = piece_rows(left, options.prompt_rows);
+        left -= rows.min(left);
+        let run = match left {
+            0 => run(rows, true, LogitRows::Last, true),
+            _ => run(rows, true, LogitRows::None, false),
+        };
+        match graphs.iter().position(|(known, _)| *known == run) {
+            Some(place) if place < count => continue,
+            Some(place) => graphs.swap(place, count),
+            None => graphs.insert(count, (run, decoder.graph(types, run)?)),
+        }
+        count += 1;
+    }
+    Ok((graphs, count))
 }
 
 /// The inputs of one piece of a prompt, padded with inactive rows.

@@ -38,6 +38,7 @@ pub struct ModelBuilder {
     slots: Option<usize>,
     prompt_rows: Option<usize>,
     memory_budget: Option<u64>,
+    first_prompt: Option<Prompt>,
     progress: Option<LoadProgress>,
 }
 
@@ -95,6 +96,14 @@ impl ModelBuilder {
         self
     }
 
+    /// The first prompt, where it is known before loading: what it needs is compiled while weights
+    /// are uploaded.
+    #[must_use]
+    pub fn first_prompt(mut self, prompt: impl Into<Prompt>) -> Self {
+        self.first_prompt = Some(prompt.into());
+        self
+    }
+
     /// Called while weights are uploaded.
     #[must_use]
     pub fn progress(mut self, progress: impl FnMut(u64, u64) + Send + 'static) -> Self {
@@ -140,6 +149,7 @@ impl ModelBuilder {
         let decoder = Decoder::new(config, root, cache);
         let options = EngineOptions {
             prompt_rows: self.prompt_rows.unwrap_or(DEFAULT_PROMPT_ROWS).max(1),
+            first_prompt: self.first_prompt_length(tokenizer.as_deref(), cache.context),
             memory_budget: self.memory_budget.or_else(|| default_budget(&gpu)),
         };
         let graphs = Engine::first_graphs(&decoder, &checkpoint, options.prompt_rows)?;
@@ -170,6 +180,12 @@ impl ModelBuilder {
             load_time: started.elapsed(),
         };
         Ok(TextModel(Arc::new(inner)))
+    }
+
+    /// Tokens of the first prompt. One that cannot be used fails when it is given.
+    fn first_prompt_length(&self, tokenizer: Option<&Tokenizer>, context: usize) -> usize {
+        let ids = self.first_prompt.as_ref().and_then(|prompt| prompt_ids(tokenizer, prompt).ok());
+        ids.map_or(0, |ids| ids.len()).min(context)
     }
 
     fn checked_slots(&self) -> Result<usize> {

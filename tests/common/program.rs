@@ -14,8 +14,12 @@ pub(crate) fn wginfer(arguments: &[&str]) -> Command {
     }
     // With feature `hub` a model that is not here would be asked for on the network.
     command.env("HF_HUB_OFFLINE", "1");
+    // What is measured on this machine is no part of tests.
+    command.env("WGINFER_TUNING", "off");
     // What this machine's kernels do is for other tests to say.
     command.env("WGINFER_SELF_CHECK", "off");
+    // Nor is anything kept from one test for others.
+    command.env("WGINFER_PIPELINE_CACHE", "off");
     command.args(arguments).env_remove("RUST_LOG").env_remove("WGINFER_MODEL").stdin(Stdio::null());
     command
 }

@@ -3,6 +3,7 @@
 use crate::args::{DTypeName, GlobalFlags};
 use crate::bench_onnx::{self, OnnxArgs};
 use crate::bench_output::{MeasureFlags, Reports, write_file};
+use crate::bench_start::{self, StartArgs};
 use crate::failure::Failure;
 use crate::model;
 use crate::profile::{ProfileFlags, Profiling};
@@ -27,7 +28,8 @@ Examples:
   wginfer bench kernels --only gemm --plot roofline.svg
   wginfer bench kernels --json=before.json
   wginfer bench kernels --compare before.json
-  wginfer bench limits";
+  wginfer bench limits
+  wginfer bench start generate models/pretrained/fairy-tales Once --max-tokens 1";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -48,6 +50,8 @@ enum What {
     Kernels(KernelsArgs),
     /// What the adapter can do at best: arithmetic, memory, dispatches, submits
     Limits(LimitsArgs),
+    /// Time of a command of this program in new processes, with empty and with filled caches of shaders
+    Start(StartArgs),
 }
 
 #[derive(Debug, Args)]
@@ -119,6 +123,7 @@ pub(crate) fn run(args: &BenchArgs, global: &GlobalFlags, started: Instant) -> R
             reports.finish()?;
             Ok(ExitCode::SUCCESS)
         }
+        What::Start(args) => bench_start::run(args),
         What::Onnx(args) => {
             args.profile.around(started, |profiling| bench_onnx::run(args, global, started, profiling))
         }

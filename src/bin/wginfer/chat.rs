@@ -54,7 +54,7 @@ pub(crate) fn run(
     })?;
     let interrupt = Interrupt::install()?;
     let gpu = model::open_recorded(global, args.model.checked, false, profiling)?;
-    let model = model::load(&folder, &gpu, &args.model, global)?;
+    let model = model::load(&folder, &gpu, &args.model, None, global)?;
     let defaults = model.default_options();
     let mut stop = [defaults.stop.as_slice(), &args.stop].concat();
     if args.fallback == FallbackName::Plain {

@@ -68,11 +68,14 @@ pub(crate) struct ClassifyArgs {
     /// classes here
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "10", value_parser = parse_count)]
     top_kernels: Option<usize>,
+    /// Print which kernel computes each operator, and why, to standard error
+    #[arg(long)]
+    explain: bool,
 }
 
 impl ClassifyArgs {
     pub(crate) fn profile(&self) -> ProfileFlags {
-        ProfileFlags { profile: self.profile.clone(), top: self.top_kernels }
+        ProfileFlags { profile: self.profile.clone(), top: self.top_kernels, explain: self.explain }
     }
 }
 
@@ -130,7 +133,7 @@ pub(crate) fn run(
     profiling: &mut Profiling,
 ) -> Result<ExitCode, Failure> {
     let (name, photos) = network::split_words(&args.model_and_photos)?;
-    args.logits.as_deref().map_or(Ok(()), terminal::expect_folder)?;
+    args.logits.as_deref().map_or(Ok(()), terminal::expect_folder_of)?;
     let path = network::find(name.as_deref(), DIGITS, global)?;
     let interrupt = Interrupt::install()?;
     let loading = Instant::now();

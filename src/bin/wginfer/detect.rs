@@ -113,7 +113,7 @@ pub(crate) fn run(
     let [photo] = photos.as_slice() else {
         return Err(Failure::Usage(format!("expected one photo, got {}", photos.len())));
     };
-    args.out.as_deref().map_or(Ok(()), terminal::expect_folder)?;
+    args.out.as_deref().map_or(Ok(()), terminal::expect_folder_of)?;
     let path = network::find(name.as_deref(), DIGITS, global)?;
     let notes: Vec<String> = name.is_none().then(|| DIGITS_NOTE.to_owned()).into_iter().collect();
     let interrupt = Interrupt::install()?;
@@ -152,10 +152,8 @@ pub(crate) fn run(
         drawn?;
         return Ok(ExitCode::SUCCESS);
     }
-    for line in notes {
-        terminal::write(&format!("{line}\n"))?;
-    }
-    terminal::write(&describe(photo, &image, &found, &model))?;
+    let lines: String = notes.iter().map(|line| format!("{line}\n")).collect();
+    terminal::write(&format!("{lines}{}", describe(photo, &image, &found, &model)))?;
     if !global.quiet {
         if let Some(out) = out {
             note(&format!("boxes drawn: {}", out.display()));

@@ -11,6 +11,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
+use wginfer::CancelToken;
 use wginfer::gpu::Gpu;
 use wginfer::text::{FinishReason, GenerateOptions, Generation, Prompt, SamplingSettings, TextModel};
 use wginfer::text::{OnnxTextModel, OnnxTextOptions};
@@ -79,16 +80,9 @@ pub(crate) fn run(
     let interrupt = Interrupt::install()?;
     let loading = Instant::now();
     let gpu = model::open_recorded(global, args.model.checked, args.json, profiling)?;
-    let (mut model, path) = Model::load(path, &gpu, args, global)?;
+    let (mut model, path) = Model::load(path, &gpu, (args, &prompt), global)?;
     let load_s = loading.elapsed().as_secs_f64();
-    let defaults = model.default_options();
-    let options = GenerateOptions {
-        sampling: args.sampling.over(defaults.sampling, seed),
-        max_tokens: args.max_tokens.unwrap_or(defaults.max_tokens),
-        stop: [defaults.stop.as_slice(), &args.stop].concat(),
-        cancel: interrupt.working(),
-        ..defaults
-    };
+    let options = options_over(args, model.default_options(), seed, interrupt.working());
     let (generation, first_token) = model.stream(&prompt, &options, !args.json)?;
     let timing = &generation.timing;
     let statistics = Statistics {
@@ -126,6 +120,22 @@ pub(crate) fn run(
     Ok(if cancelled { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
+/// The flags over what the model recommends.
+fn options_over(
+    args: &GenerateArgs,
+    defaults: GenerateOptions,
+    seed: u64,
+    cancel: CancelToken,
+) -> GenerateOptions {
+    GenerateOptions {
+        sampling: args.sampling.over(defaults.sampling, seed),
+        max_tokens: args.max_tokens.unwrap_or(defaults.max_tokens),
+        stop: [defaults.stop.as_slice(), &args.stop].concat(),
+        cancel,
+        ..defaults
+    }
+}
+
 /// A language model in one of the formats.
 enum Model {
     Text(Box<TextModel>),
@@ -137,12 +147,15 @@ impl Model {
     fn load(
         path: PathBuf,
         gpu: &Gpu,
-        args: &GenerateArgs,
+        (args, prompt): (&GenerateArgs, &Prompt),
         global: &GlobalFlags,
     ) -> Result<(Self, PathBuf), Failure> {
         let Some(file) = model::onnx_file(&path) else {
             let folder = model::folder_of(path)?;
-            return Ok((Self::Text(Box::new(model::load(&folder, gpu, &args.model, global)?)), folder));
+            return Ok((
+                Self::Text(Box::new(model::load(&folder, gpu, &args.model, Some(prompt), global)?)),
+                folder,
+            ));
         };
         if args.model.dtype.is_some() {
             let message = format!("--dtype: {} is computed in the types that it says", file.display());

@@ -8,6 +8,7 @@ mod args;
 mod bench;
 mod bench_onnx;
 mod bench_output;
+mod bench_start;
 mod chat;
 mod check;
 mod classify;

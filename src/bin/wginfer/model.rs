@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use wginfer::gpu::Gpu;
 use wginfer::kernel::DeviceKind;
-use wginfer::text::TextModel;
+use wginfer::text::{Prompt, TextModel};
 use wginfer::weights::{self, ModelHeader};
 
 /// Where the bundled language model lies in the project's tree.
@@ -146,6 +146,7 @@ pub(crate) fn load(
     folder: &Path,
     gpu: &Gpu,
     flags: &ModelFlags,
+    first_prompt: Option<&Prompt>,
     global: &GlobalFlags,
 ) -> Result<TextModel, Failure> {
     let bar = byte_bar("loading", global.quiet);
@@ -154,6 +155,9 @@ pub(crate) fn load(
         shown.set_length(total);
         shown.set_position(done);
     });
+    if let Some(prompt) = first_prompt {
+        builder = builder.first_prompt(prompt.clone());
+    }
     if let Some(dtype) = flags.dtype {
         builder = builder.dtype(dtype.into());
     }

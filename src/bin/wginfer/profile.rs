@@ -1,4 +1,5 @@
-//! `--profile` and `--top`: what a command's runs took, kernel by kernel.
+//! `--profile`, `--top` and `--explain`: what a command's runs took, kernel by kernel, and why they
+//! are these kernels.
 
 use crate::failure::Failure;
 use crate::terminal::{expect_writable, note};
@@ -9,7 +10,9 @@ use std::time::{Duration, Instant};
 use wginfer::Error;
 use wginfer::bench::measure_ceilings;
 use wginfer::gpu::Gpu;
+use wginfer::graph::{PlannedGraphs, explain};
 use wginfer::profile::Recorder;
+use wginfer::session::plan_graph;
 
 /// Runs that measure what the adapter can do at best.
 const CEILING_RUNS: usize = 3;
@@ -24,6 +27,9 @@ pub(crate) struct ProfileFlags {
     /// Print the N kernels that took longest to standard error [N left out: 10]
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "10", value_parser = crate::args::parse_count)]
     pub(crate) top: Option<usize>,
+    /// Print which kernel computes each operator, and why, to standard error
+    #[arg(long)]
+    pub(crate) explain: bool,
 }
 
 /// A profile in the making; nothing where none is asked for.
@@ -32,6 +38,8 @@ pub(crate) struct Profiling {
     flags: ProfileFlags,
     recorder: Option<Recorder>,
     gpu: Option<Gpu>,
+    /// What was planned, where it is to be explained.
+    planned: Option<PlannedGraphs>,
 }
 
 impl ProfileFlags {
@@ -54,7 +62,8 @@ impl ProfileFlags {
         }
         let wanted = self.profile.is_some() || self.top.is_some();
         let recorder = wanted.then(|| Recorder::since(started));
-        Ok(Profiling { flags: self.clone(), recorder, gpu: None })
+        let planned = self.explain.then(PlannedGraphs::new);
+        Ok(Profiling { flags: self.clone(), recorder, gpu: None, planned })
     }
 }
 
@@ -64,8 +73,9 @@ impl Profiling {
         if let Some(recorder) = &self.recorder {
             recorder.ended_span("open the adapter", begin);
             gpu.record(Some(recorder));
-            self.gpu = Some(gpu.clone());
         }
+        gpu.list_graphs(self.planned.as_ref());
+        self.gpu = Some(gpu.clone());
     }
 
     /// Time of all dispatches so far, where they are recorded.
@@ -75,7 +85,12 @@ impl Profiling {
 
     /// Ends the record, measures what the adapter can do at best, and writes what is asked for.
     fn finish(self) -> Result<(), Failure> {
-        let (Some(recorder), Some(gpu)) = (self.recorder, self.gpu) else { return Ok(()) };
+        let Some(gpu) = self.gpu else { return Ok(()) };
+        if let Some(planned) = self.planned {
+            let plans = planned.take().into_iter().map(|graph| plan_graph(graph, gpu.caps()));
+            note(explain(&plans.collect::<wginfer::Result<Vec<_>>>()?).trim_end());
+        }
+        let Some(recorder) = self.recorder else { return Ok(()) };
         gpu.record(None);
         let mut profile = recorder.profile();
         match measure_ceilings(&gpu, CEILING_RUNS) {

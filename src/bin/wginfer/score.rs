@@ -50,7 +50,7 @@ pub(crate) fn run(
     let interrupt = Interrupt::install()?;
     let loading = Instant::now();
     let gpu = model::open_recorded(global, args.model.checked, args.json, profiling)?;
-    let model = model::load(&folder, &gpu, &args.model, global)?;
+    let model = model::load(&folder, &gpu, &args.model, None, global)?;
     let load_s = loading.elapsed().as_secs_f64();
     let scoring = Instant::now();
     let options = ScoreOptions { stride: args.stride, cancel: interrupt.working() };

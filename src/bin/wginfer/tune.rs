@@ -124,12 +124,13 @@ fn of_model(
     let dtype = args.dtype.map(DType::from);
     if let Some(file) = model::onnx_file(&found) {
         let planned = PlannedGraphs::new();
-        let gpu = gpu.with_planned_graphs(&planned);
-        let model = OnnxModel::load_with(&file, &gpu, &OnnxOptions::default())?;
+        let model = OnnxModel::load_with(&file, gpu, &OnnxOptions::default())?;
         let inputs = collect_or_random(&model.inputs(), inputs, "")?;
         let given: Vec<(&str, OnnxTensor)> =
             inputs.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())).collect();
+        gpu.list_graphs(Some(&planned));
         model.run(&given)?;
+        gpu.list_graphs(None);
         return Ok(planned.take());
     }
     if vision::is_network(&found)? {

@@ -51,8 +51,14 @@ fn is_read_easily(nodes: &Nodes<'_>, id: ValueId, output: &[usize]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{assert_becomes, optimised};
+    use super::super::tests::{Builder, chained};
     use crate::ops::{BinaryFn, UnaryFn};
+
+    #[track_caller]
+    fn assert_becomes(names: &[&str], build: impl FnOnce(&mut Builder)) {
+        let (graph, got) = chained(build);
+        assert_eq!(got, names, "\n{graph}");
+    }
 
     #[test]
     fn functions_that_follow_each_other_become_one() {
@@ -81,7 +87,7 @@ mod tests {
 
     #[test]
     fn what_others_read_stays() {
-        let (graph, names) = optimised(|b| {
+        let (graph, names) = chained(|b| {
             let x = b.input([4, 4]);
             let sine = b.unary(UnaryFn::Sin, x);
             let floor = b.unary(UnaryFn::Floor, sine);
@@ -104,7 +110,7 @@ mod tests {
 
     #[test]
     fn long_runs_are_cut() {
-        let (graph, names) = optimised(|b| {
+        let (graph, names) = chained(|b| {
             let mut x = b.input([6]);
             for _ in 0..20 {
                 x = b.unary(UnaryFn::Sin, x);

@@ -19,22 +19,30 @@ use super::{Graph, Node, ValueId};
 use crate::Result;
 use std::collections::HashSet;
 
+type Pass = fn(&mut Graph) -> Result<()>;
+
+/// Passes that know what operators are.
+const PATTERNS: [Pass; 5] = [
+    fold::fold_constants,
+    share::share_equal_nodes,
+    fuse,
+    // Nodes that fusion made may be equal, or lie next to others that they fuse with.
+    share::share_equal_nodes,
+    fuse,
+];
+
+/// Passes after those, as their patterns know functions of elements one by one.
+const LAST: [Pass; 2] = [fuse_chains, dead::remove_dead_code];
+
 /// Applies all passes, and checks the graph after each in debug builds.
 ///
 /// # Errors
 /// When a folded node's reference fails, or the graph is not well formed.
 pub fn optimise(graph: &mut Graph) -> Result<()> {
-    let passes: [fn(&mut Graph) -> Result<()>; 7] = [
-        fold::fold_constants,
-        share::share_equal_nodes,
-        fuse,
-        // Nodes that fusion made may be equal, or lie next to others that they fuse with.
-        share::share_equal_nodes,
-        fuse,
-        // Last: other patterns know functions of elements one by one.
-        fuse_chains,
-        dead::remove_dead_code,
-    ];
+    apply(graph, &[&PATTERNS[..], &LAST].concat())
+}
+
+fn apply(graph: &mut Graph, passes: &[Pass]) -> Result<()> {
     for pass in passes {
         pass(graph)?;
         if cfg!(debug_assertions) {
@@ -75,7 +83,7 @@ fn changed_values(nodes: &[Node]) -> HashSet<ValueId> {
 mod tests {
     //! What tests of patterns share: graphs are computed by the references before and after the passes.
 
-    use super::optimise;
+    use super::{LAST, PATTERNS, Pass, apply, dead};
     use crate::graph::{Graph, Source, ValueId};
     use crate::ops::cases::Random;
     use crate::ops::{Binary, BinaryFn, Op, Unary, UnaryFn};
@@ -156,15 +164,26 @@ mod tests {
         graph.outputs().iter().map(|(_, id)| tensors[id].clone()).collect()
     }
 
-    /// Builds a graph, optimises it, and compares its outputs with those of before. Returns it with
-    /// the names of its operators that are no views.
+    /// Builds a graph, applies the patterns of operators, and compares its outputs with those of before.
+    /// Returns it with the names of its operators that are no views.
     #[track_caller]
     pub(super) fn optimised(build: impl FnOnce(&mut Builder)) -> (Graph, Vec<&'static str>) {
+        passed(build, &[&PATTERNS[..], &[dead::remove_dead_code]].concat())
+    }
+
+    /// The same with all passes.
+    #[track_caller]
+    pub(super) fn chained(build: impl FnOnce(&mut Builder)) -> (Graph, Vec<&'static str>) {
+        passed(build, &[&PATTERNS[..], &LAST].concat())
+    }
+
+    #[track_caller]
+    fn passed(build: impl FnOnce(&mut Builder), passes: &[Pass]) -> (Graph, Vec<&'static str>) {
         let mut builder = Builder { graph: Graph::new(), random: Random::new(7) };
         build(&mut builder);
         let mut graph = builder.graph;
         let before = outputs(&graph, &mut Random::new(3));
-        optimise(&mut graph).unwrap();
+        apply(&mut graph, passes).unwrap();
         graph.check().unwrap();
         let after = outputs(&graph, &mut Random::new(3));
         for (before, after) in before.iter().zip(&after) {

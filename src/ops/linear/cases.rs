@@ -43,7 +43,9 @@ fn shapes() -> Vec<Case> {
         cases.push(plain(&[rows], 65, 64));
         cases.push(plain(&[rows], 31, 7));
     }
-    for (n, k) in [(1, 1), (3, 4), (4, 3), (7, 8), (8, 7), (64, 31), (65, 65), (172, 288), (288, 172)] {
+    for (n, k) in
+        [(1, 1), (3, 4), (4, 3), (7, 8), (8, 7), (64, 31), (65, 65), (172, 288), (288, 172), (32, 48)]
+    {
         for rows in [1, 5, 17] {
             cases.push(plain(&[rows], n, k));
         }
@@ -64,7 +66,9 @@ fn shapes() -> Vec<Case> {
 fn dtypes() -> Vec<Case> {
     let mut cases = Vec::new();
     for dtype in [DType::F16, DType::BF16] {
-        for (rows, n, k) in [(1, 65, 64), (1, 64, 172), (1, 7, 31), (3, 33, 96), (8, 31, 31), (17, 65, 72)] {
+        for (rows, n, k) in
+            [(1, 65, 64), (1, 64, 172), (1, 7, 31), (3, 33, 96), (8, 31, 31), (17, 65, 72), (5, 32, 48)]
+        {
             cases.push(case(Linear::PLAIN, dtype, &[rows], n, k));
         }
         cases.push(case(Linear::PLAIN, dtype, &[65], 64, 172));
